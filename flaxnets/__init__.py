@@ -1,0 +1,29 @@
+"""Image classifiers for JAX: architecture plugins and one fast training core.
+
+Importing flaxnets imports no jax; the first model does.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["FlaxnetsError", "available", "create"]
+
+if TYPE_CHECKING:
+    from flaxnets.errors import FlaxnetsError
+    from flaxnets.models import create
+
+_HOME = {"FlaxnetsError": "flaxnets.errors", "create": "flaxnets.models"}
+
+
+def available(pattern: str = "*") -> list[str]:
+    """Names of architectures that match a shell pattern, each ready for `create`; imports no plugin and no jax."""
+    from flaxnets import registry
+
+    return [entry.label for entry in registry.available(pattern)]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'flaxnets' has no attribute {name!r}")

@@ -1,0 +1,39 @@
+"""Makes models by name."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+
+from flaxnets import registry
+from flaxnets.plugin import ImageClassifier
+
+
+def create(
+    name: str, num_classes: int = 1000, in_channels: int = 3, *, dtype: Any = None, seed: int = 0
+) -> ImageClassifier:
+    """A freshly initialised model in inference mode (batch norm by its running averages, no dropout).
+
+    Args:
+      name: a registered architecture, see `flaxnets.available`.
+      num_classes: logits per image; 0 for a model that returns its embedding.
+      in_channels: channels per image; images are [b, h, w, in_channels], float32, normalised.
+      dtype: type of the computation, such as `jnp.bfloat16`; float32 if None. Parameters are float32 always.
+      seed: of the initial values; the same on every platform.
+    Raises:
+      ArchitectureError: no such architecture, or its plugin is broken.
+
+    >>> model = create("resnet18", num_classes=10, seed=1)
+    >>> model(jnp.zeros((2, 32, 32, 3))).shape
+    (2, 10)
+    """
+    architecture = registry.get(name)
+    model = architecture.build(
+        num_classes=num_classes, in_channels=in_channels, dtype=dtype or jnp.float32, rngs=nnx.Rngs(seed)
+    )
+    return in_mode(model, training=False)
+
+
+def in_mode(model: ImageClassifier, *, training: bool) -> ImageClassifier:
+    """A view of a model, sharing its variables, that trains or infers (batch norm by running averages, no dropout)."""
+    return nnx.view(model, deterministic=not training, use_running_average=not training, raise_if_not_found=False)

@@ -1,0 +1,80 @@
+"""The whole contract of an architecture plugin: an `Architecture` that builds an `ImageClassifier`."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+# The statistics with which nearly every published ImageNet model was trained, for images scaled to [0, 1].
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class ImageClassifier(nnx.Module):
+    """A classifier made of four named parts: images [b, h, w, c] float32 -> logits [b, num_classes] float32.
+
+    Because every architecture has the same four parts, whatever works on stages (features, freezing, rates by layer)
+    is written once, in flaxnets, for every plugin.
+
+    Attributes:
+      stem: images -> first feature map.
+      stages: a list of lists of blocks, each block feature map -> feature map; the first block of a stage may stride.
+      head: last feature map [b, h', w', c'] -> embedding [b, d].
+      classifier: embedding -> logits; None gives a model that returns the embedding.
+    """
+
+    def __init__(
+        self,
+        *,
+        stem: nnx.Module,
+        stages: Sequence[Sequence[nnx.Module]],
+        head: nnx.Module,
+        classifier: nnx.Module | None,
+    ):
+        self.stem = stem
+        self.stages = nnx.List([nnx.List(blocks) for blocks in stages])
+        self.head = head
+        self.classifier = classifier
+
+    def features(self, images: jax.Array) -> list[jax.Array]:
+        """The feature map after each stage, [b, h_i, w_i, c_i] each, first stage first."""
+        maps = []
+        x = self.stem(images)
+        for blocks in self.stages:
+            for block in blocks:
+                x = block(x)
+            maps.append(x)
+        return maps
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Logits [b, num_classes], or the embedding [b, d] where there is no classifier; always float32."""
+        x = self.head(self.features(images)[-1])
+        if self.classifier is not None:
+            x = self.classifier(x)
+        return x.astype(jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """What an entry point of the group `flaxnets.architectures` points at.
+
+    `flaxnets list` reads `num_params` and `paper` without importing the plugin, from the source of the line that makes
+    the architecture: write them there as literals, or as the name of a constant of the same file.
+
+    Attributes:
+      build: `build(num_classes=, in_channels=, dtype=, rngs=, **options)` -> `ImageClassifier`. `num_classes=0` builds
+        it without a classifier; `dtype` is the type of the computation, parameters stay float32.
+      num_params: trainable parameters at 1000 classes and 3 channels, as published.
+      paper: where the architecture was published, such as `arXiv:1512.03385`.
+      image_size: height and width in pixels of the images of the published result.
+      mean, std: statistics of the images that the published weights expect, a number a channel, images in [0, 1].
+    """
+
+    build: Callable[..., ImageClassifier]
+    num_params: int
+    paper: str
+    image_size: int = 224
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD

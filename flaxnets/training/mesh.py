@@ -1,0 +1,50 @@
+"""The devices as one axis, along which batches are split and the state is copied."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from flaxnets.errors import ConfigError
+
+AXIS = "data"
+
+
+def data_mesh(batch_size: int) -> Mesh:
+    """All devices along the axis `data`. Raises ConfigError where they cannot share a batch evenly."""
+    devices = jax.device_count()
+    if batch_size % devices:
+        nearest = {max(1, batch_size // devices) * devices, (batch_size // devices + 1) * devices}
+        choices = " or ".join(map(str, sorted(nearest)))
+        raise ConfigError(
+            f"A batch of {batch_size} images cannot be split evenly over {devices} devices; "
+            f"use --data.batch-size {choices}."
+        )
+    return jax.make_mesh((devices,), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
+
+
+def split(mesh: Mesh) -> NamedSharding:
+    """How a batch lies: an equal part of it on each device."""
+    return NamedSharding(mesh, PartitionSpec(AXIS))
+
+
+def copied(mesh: Mesh) -> NamedSharding:
+    """How the state lies: all of it on each device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def data_parallel(function: Callable[[Any, Any], Any], mesh: Mesh, *, donate_state: bool = False) -> Callable:
+    """Compile `function(state, batch)`, written for one device with collectives over `data`, for all devices.
+
+    This is `jax.pmap`'s model, without its stacked arrays: state and results are copied, batches are split. The check
+    of varying axes stays off, because with it `pmean` of a gradient would count every device once more.
+    """
+    mapped = jax.shard_map(
+        function,
+        mesh=mesh,
+        in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
+        out_specs=PartitionSpec(),
+        check_vma=False,
+    )
+    return jax.jit(mapped, donate_argnums=0 if donate_state else ())

@@ -1,0 +1,89 @@
+"""One step of training and one of evaluation: pure functions of one device, with collectives over `data`."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from flaxnets.training.mesh import AXIS
+from flaxnets.training.state import ModelDefinition, TrainState
+
+Metrics = dict[str, jax.Array]
+Batch = dict[str, jax.Array]
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
+    """Cross-entropy [b] of logits [b, classes] and labels [b], in nats.
+
+    The target is 1 - label_smoothing on the label, plus label_smoothing / classes everywhere (Szegedy et al. 2015,
+    arXiv:1512.00567, section 7).
+    """
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
+    return optax.softmax_cross_entropy(logits, targets)
+
+
+def normalise(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
+    """uint8 images [b, h, w, c] -> float32, with each channel's mean subtracted and divided by its std (of [0, 1])."""
+    return (images.astype(jnp.float32) / 255 - jnp.asarray(mean)) / jnp.asarray(std)
+
+
+def make_train_step(
+    model: ModelDefinition,
+    optimizer: optax.GradientTransformation,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    label_smoothing: float = 0.0,
+    seed: int = 0,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """The training step of one device: `(state, batch) -> (state, metrics)`.
+
+    `batch` is this device's part: `image` uint8 [b, h, w, c], `label` int32 [b]. Gradients and running averages are
+    averaged over the devices. `metrics` are sums over all of them (`count`, `loss`, `correct`) and the global norm of
+    the mean gradient (`gradient_norm`).
+    """
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), state.step), lax.axis_index(AXIS))
+        images = normalise(batch["image"], mean, std)
+
+        def loss_of(params: dict) -> tuple[jax.Array, tuple[dict, Metrics]]:
+            logits, batch_stats = model.train(params, state.batch_stats, images, key)
+            losses = cross_entropy(logits, batch["label"], label_smoothing)
+            return losses.mean(), (batch_stats, _sums(logits, losses, batch["label"], jnp.ones_like(losses)))
+
+        gradients, (batch_stats, sums) = jax.grad(loss_of, has_aux=True)(state.params)
+        gradients, batch_stats = lax.pmean((gradients, batch_stats), AXIS)
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+        new_state = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=batch_stats,
+            optimizer=optimizer_state,
+        )
+        return new_state, {**lax.psum(sums, AXIS), "gradient_norm": optax.global_norm(gradients)}
+
+    return train_step
+
+
+def make_eval_step(
+    model: ModelDefinition, *, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Callable[[TrainState, Batch], Metrics]:
+    """The evaluation step of one device: `(state, batch) -> metrics`.
+
+    As the training step, but examples count by `weight` [b], so that one that only fills up a batch counts nothing.
+    """
+
+    def eval_step(state: TrainState, batch: Batch) -> Metrics:
+        logits = model.infer(state.params, state.batch_stats, normalise(batch["image"], mean, std))
+        losses = cross_entropy(logits, batch["label"])
+        return lax.psum(_sums(logits, losses, batch["label"], batch["weight"]), AXIS)
+
+    return eval_step
+
+
+def _sums(logits: jax.Array, losses: jax.Array, labels: jax.Array, weight: jax.Array) -> Metrics:
+    correct = (logits.argmax(-1) == labels).astype(jnp.float32)
+    return {"count": weight.sum(), "loss": weight @ losses, "correct": weight @ correct}
