@@ -46,9 +46,9 @@ class Data(Part):
     """Split to train on, in TensorFlow Datasets' syntax, such as `train[:90%]`."""
     test: str = "test"
     """Split to test on."""
-    batch_size: int = pydantic.Field(64, gt=0)
+    batch_size: int = pydantic.Field(default=64, gt=0)
     """Images a step, over all devices."""
-    image_size: int = pydantic.Field(32, gt=0)
+    image_size: int = pydantic.Field(default=32, gt=0)
     """Height and width in pixels that images are resized to."""
     augmentation: Literal["shift", "random_resized_crop"] = "shift"
     """Training images: resized and shifted by up to 1/8, or a random part resized (tests: the central .875)."""
@@ -61,13 +61,13 @@ class Optimizer(Part):
 
     section = "optimizer"
 
-    peak_lr: float = pydantic.Field(0.1, gt=0)
+    peak_lr: float = pydantic.Field(default=0.1, gt=0)
     """Highest learning rate, per 256 images of the batch."""
-    warmup_epochs: float = pydantic.Field(2.0, ge=0)
+    warmup_epochs: float = pydantic.Field(default=2.0, ge=0)
     """Epochs over which the learning rate rises from 0."""
-    momentum: float = pydantic.Field(0.9, ge=0, lt=1)
+    momentum: float = pydantic.Field(default=0.9, ge=0, lt=1)
     """Share of the last update that goes on."""
-    weight_decay: float = pydantic.Field(5e-4, ge=0)
+    weight_decay: float = pydantic.Field(default=5e-4, ge=0)
     """L2 penalty on kernels; biases and batch norm have none."""
 
 
@@ -76,23 +76,23 @@ class Run(Part):
 
     arch: str = "resnet50"
     """Architecture, see `flaxnets list`."""
-    epochs: float = pydantic.Field(15.0, gt=0)
+    epochs: float = pydantic.Field(default=15.0, gt=0)
     """Passes over the training images."""
-    steps: int | None = pydantic.Field(None, gt=0)
+    steps: int | None = pydantic.Field(default=None, gt=0)
     """Optimiser steps; in place of epochs."""
-    label_smoothing: float = pydantic.Field(0.1, ge=0, lt=1)
+    label_smoothing: float = pydantic.Field(default=0.1, ge=0, lt=1)
     """Share of the target that is spread over all classes."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the computation; parameters are float32 always."""
     sync_batch_norm: bool = False
     """Let batch norm see the batches of all devices, not only its own."""
-    evaluate_every: float = pydantic.Field(1.0, gt=0)
+    evaluate_every: float = pydantic.Field(default=1.0, gt=0)
     """Epochs between evaluations; each saves a checkpoint."""
-    keep: int = pydantic.Field(2, gt=0)
+    keep: int = pydantic.Field(default=2, gt=0)
     """Newest checkpoints to keep; the best is kept besides."""
-    log_every: int = pydantic.Field(5, gt=0)
+    log_every: int = pydantic.Field(default=5, gt=0)
     """Steps between lines of metrics.jsonl."""
-    seed: int = pydantic.Field(0, ge=0, lt=2**31)
+    seed: int = pydantic.Field(default=0, ge=0, lt=2**31)
     """Of initial values, order and augmentation; the same seed gives the same run."""
     experiment: Path | None = None
     """TOML file to start from; other options override what it says."""

@@ -20,6 +20,7 @@ def create(
       in_channels: channels per image; images are [b, h, w, in_channels], float32, normalised.
       dtype: type of the computation, such as `jnp.bfloat16`; float32 if None. Parameters are float32 always.
       seed: of the initial values; the same on every platform.
+
     Raises:
       ArchitectureError: no such architecture, or its plugin is broken.
 

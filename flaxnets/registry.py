@@ -1,4 +1,4 @@
-"""Finds architectures by entry points: listing imports neither plugins nor jax, and a broken plugin breaks only itself."""
+"""Finds architectures by entry points; listing them imports neither their plugins nor jax."""
 
 import ast
 import dataclasses

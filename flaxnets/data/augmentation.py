@@ -110,6 +110,6 @@ def train_transforms(augmentation: str, size: int, *, flip: bool) -> tuple[Trans
     return (*placed, RandomFlip()) if flip else placed
 
 
-def test_transforms(augmentation: str, size: int) -> tuple[Transform, ...]:
+def eval_transforms(augmentation: str, size: int) -> tuple[Transform, ...]:
     """What a test image goes through, where training images go through `augmentation`."""
     return (Resize(size),) if augmentation == "shift" else (CenterCrop(size),)

@@ -32,15 +32,15 @@ class FlaxnetsDigits(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: object):
         from sklearn.datasets import load_digits
 
-        digits = load_digits()
+        pixels, targets = load_digits(return_X_y=True)
         # Pixels are counts from 0 to 16.
-        pictures = np.round(digits.images * (255 / 16)).astype(np.uint8)
+        pictures = np.round(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
         test = np.zeros(len(pictures), bool)
         for digit in range(10):
-            test[np.flatnonzero(digits.target == digit)[TEST_EVERY - 1 :: TEST_EVERY]] = True
+            test[np.flatnonzero(targets == digit)[TEST_EVERY - 1 :: TEST_EVERY]] = True
         return {
-            "train": self._generate_examples(pictures[~test], digits.target[~test]),
-            "test": self._generate_examples(pictures[test], digits.target[test]),
+            "train": self._generate_examples(pictures[~test], targets[~test]),
+            "test": self._generate_examples(pictures[test], targets[test]),
         }
 
     def _generate_examples(self, pictures: np.ndarray, labels: np.ndarray):

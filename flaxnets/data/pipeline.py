@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 import grain
 import jax
 import numpy as np
+from grain.sources import RandomAccessDataSource
 from PIL import Image
 
 from flaxnets.data.augmentation import Transform
 from flaxnets.data.sources import Source
 
-Batch = dict[str, np.ndarray]
+Example = dict[str, np.ndarray | np.generic]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,7 @@ class _Decode(grain.transforms.RandomMap):
     channels: int
     transforms: tuple[Transform, ...]
 
-    def random_map(self, element: dict, rng: np.random.Generator) -> Batch:
+    def random_map(self, element: dict, rng: np.random.Generator) -> Example:  # pyright: ignore[reportIncompatibleMethodOverride] (Grain declares None)
         image = Image.open(io.BytesIO(element["image"])).convert("L" if self.channels == 1 else "RGB")
         for transform in self.transforms:
             image = transform(image, rng)
@@ -35,7 +36,7 @@ class _Decode(grain.transforms.RandomMap):
 class _Padded:
     """Examples repeated to a whole number of batches; the repeats weigh nothing."""
 
-    examples: Sequence[dict]
+    examples: RandomAccessDataSource[dict]
     batch_size: int
 
     def __len__(self) -> int:
@@ -63,6 +64,7 @@ def train_batches(
       batch_size: images in a batch over all hosts; divisible by `hosts`.
       seed: of order and transforms.
       host, hosts: batches hold the `host`-th of `hosts` equal parts of each global batch.
+
     Returns:
       A dataset whose element k is batch k: `image` uint8 [b, h, w, c], `label` int32 [b], `weight` float32 [b] of 1.
     """
@@ -71,7 +73,7 @@ def train_batches(
     return decoded.batch(batch_size // hosts)[host::hosts]
 
 
-def test_batches(
+def eval_batches(
     source: Source, transforms: Sequence[Transform], batch_size: int, *, host: int = 0, hosts: int = 1
 ) -> grain.MapDataset:
     """Every example once, in order; the last batch is filled up with examples of weight 0. As `train_batches`."""

@@ -1,10 +1,14 @@
 """Where examples come from: random access to encoded images with their labels."""
 
+import contextlib
 import dataclasses
+import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from grain.sources import RandomAccessDataSource
 
 from flaxnets.errors import DataError, did_you_mean
 
@@ -20,13 +24,13 @@ class Source:
     """One split of a data set.
 
     Attributes:
-      examples: `examples[i]` is `{"image": encoded bytes, "label": int}`; pickles, and may be read by many threads.
+      examples: `examples[i]` is `{"image": encoded bytes, "label": int}`; pickles, and many threads may read it.
       class_names: one a label, in the order of the labels.
       channels: 1 for grey images, 3 for colour.
       mirrors: whether an image keeps its label when it is flipped from left to right.
     """
 
-    examples: Sequence[dict[str, Any]]
+    examples: RandomAccessDataSource[dict[str, Any]]
     class_names: tuple[str, ...]
     channels: int
     mirrors: bool
@@ -55,6 +59,7 @@ def tfds_sources(name: str, splits: Sequence[str], data_dir: Path | None) -> lis
       name: `NAME`, `NAME/CONFIG` or `NAME:VERSION`. `flaxnets_digits` is prepared if it is not yet.
       splits: in TFDS syntax, such as `train` or `train[:90%]`.
       data_dir: where data sets are prepared; None for TFDS's own folder.
+
     Raises:
       DataError: an unknown name or split, a set that is not prepared, or one without images and labels.
     """
@@ -64,11 +69,12 @@ def tfds_sources(name: str, splits: Sequence[str], data_dir: Path | None) -> lis
     features = builder.info.features or {}
     images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
     labels = [key for key, feature in features.items() if type(feature) is tfds.features.ClassLabel]
-    image_key, label_key = builder.info.supervised_keys or (*images[:1], *labels[:1]) or (None, None)
-    if image_key not in images or label_key not in labels:
+    pair = builder.info.supervised_keys or (*images, *labels)
+    if len(pair) != 2 or pair[0] not in images or pair[1] not in labels:
         raise DataError(
-            f"Data set {name!r} has no pair of one image and one class label; choose a classification set by --data.name."
+            f"Data set {name!r} does not pair one image with one class label; choose another by --data.name."
         )
+    image_key, label_key = pair
     channels = features[image_key].shape[-1] or 3
     decoders = {image_key: tfds.decode.SkipDecoding()}  # examples stay encoded until a loader thread wants them
     sources = []
@@ -98,13 +104,11 @@ def tfds_sources(name: str, splits: Sequence[str], data_dir: Path | None) -> lis
 def _builder(name: str, data_dir: Path | None) -> Any:
     """The prepared builder."""
     import tensorflow_datasets as tfds
-    from tensorflow_datasets.core import registered
-
-    import flaxnets.data.digits  # registers its builder
+    from tensorflow_datasets.core import constants, registered
 
     tfds.disable_progress_bar()
     logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of each folder that it looks at in vain
-    where = data_dir or Path(tfds.core.constants.DATA_DIR)
+    where = data_dir or Path(constants.DATA_DIR)
     try:
         builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
     except tfds.core.DatasetNotFoundError as error:
@@ -117,7 +121,8 @@ def _builder(name: str, data_dir: Path | None) -> Any:
         raise DataError(f"Data set {name!r} cannot be used: {error}. Choose another by --data.name.") from error
     if not builder.is_prepared() and name.split(":")[0] == "flaxnets_digits":
         try:
-            builder.download_and_prepare(file_format="array_record")
+            with contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of downloads; there are none
+                builder.download_and_prepare(file_format="array_record")
         except OSError as error:
             raise DataError(
                 f"Cannot prepare the digits in {where}: {error.strerror}; choose a folder by --data.dir."

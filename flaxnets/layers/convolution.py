@@ -148,7 +148,7 @@ def _product_of_patches(images: jax.Array, kernel: jax.Array, geometry: Geometry
 
 @jax.custom_vjp
 def _product(a: jax.Array, b: jax.Array) -> jax.Array:
-    """a @ b, whose gradients are written as plain products too: the ones that JAX derives are slower on a CPU."""
+    """A @ b, whose gradients are written as plain products too: the ones that JAX derives are slower on a CPU."""
     return a @ b
 
 

@@ -1,7 +1,9 @@
 """Pooling: over windows, and over the whole feature map."""
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 
 
 class MaxPool(nnx.Module):
@@ -19,7 +21,14 @@ class MaxPool(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Pool feature maps [b, h, w, c]."""
         padding = (self.window // 2, (self.window - 1) // 2)
-        return nnx.max_pool(x, (self.window, self.window), (self.strides, self.strides), (padding, padding))
+        return lax.reduce_window(
+            x,
+            -jnp.inf,
+            lax.max,
+            window_dimensions=(1, self.window, self.window, 1),
+            window_strides=(1, self.strides, self.strides, 1),
+            padding=((0, 0), padding, padding, (0, 0)),
+        )
 
 
 class GlobalMean(nnx.Module):

@@ -34,8 +34,8 @@ def copied(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def data_parallel(function: Callable[[Any, Any], Any], mesh: Mesh, *, donate_state: bool = False) -> Callable:
-    """Compile `function(state, batch)`, written for one device with collectives over `data`, for all devices.
+def data_parallel(function: Callable[[Any, Any], Any], mesh: Mesh) -> Callable[[Any, Any], Any]:
+    """`function(state, batch)`, written for one device with collectives over `data`, jitted for all devices.
 
     This is `jax.pmap`'s model, without its stacked arrays: state and results are copied, batches are split. The check
     of varying axes stays off, because with it `pmean` of a gradient would count every device once more.
@@ -47,4 +47,4 @@ def data_parallel(function: Callable[[Any, Any], Any], mesh: Mesh, *, donate_sta
         out_specs=PartitionSpec(),
         check_vma=False,
     )
-    return jax.jit(mapped, donate_argnums=0 if donate_state else ())
+    return jax.jit(mapped)

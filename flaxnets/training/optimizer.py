@@ -12,6 +12,7 @@ def learning_rate(settings: Optimizer, batch_size: int, warmup_steps: int, total
 
     Sources: Goyal et al. 2017, arXiv:1706.02677 (warm-up, linear scaling); Loshchilov and Hutter 2016,
     arXiv:1608.03983 (cosine).
+
     Raises:
       ConfigError: the warm-up is as long as the run.
     """

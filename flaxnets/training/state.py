@@ -34,7 +34,7 @@ class TrainState:
 
 @dataclasses.dataclass(frozen=True)
 class ModelDefinition:
-    """A model without its arrays, in both modes; hashable, so that it can be a constant of a compiled program.
+    """A model without its arrays, in both modes.
 
     Splitting once and merging inside the step costs a tenth of `nnx.jit`'s work a step.
     """
@@ -61,6 +61,7 @@ def split_model(model: ImageClassifier, *, sync_batch_norm: bool = False) -> tup
     Args:
       model: any model; its arrays are shared, not copied.
       sync_batch_norm: average batch norm's statistics over the devices in each training step.
+
     Raises:
       ArchitectureError: the model keeps state that is neither parameter nor running average nor randomness.
     """
@@ -93,7 +94,7 @@ def _seeded(streams: nnx.State, key: jax.Array) -> dict:
 
     def fresh(value: jax.Array) -> jax.Array:
         number = next(counter)
-        is_key = jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
+        is_key = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
         return jax.random.fold_in(key, number) if is_key else jnp.zeros_like(value)
 
     return jax.tree.map(fresh, nnx.to_pure_dict(streams))

@@ -59,7 +59,7 @@ def make_train_step(
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
         new_state = TrainState(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
+            params=jax.tree.map(jnp.add, state.params, updates),
             batch_stats=batch_stats,
             optimizer=optimizer_state,
         )

@@ -1,0 +1,51 @@
+"""The images of a run, as its configuration describes them: training and test batches, and what is known of them."""
+
+import dataclasses
+
+import grain
+import jax
+
+from flaxnets.config import Data
+from flaxnets.data import augmentation, pipeline, sources
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """A data set, ready for training.
+
+    Attributes:
+      train, test: batches by number, see `pipeline`; `train` is endless.
+      train_count, test_count: number of images.
+      class_names: one a label.
+      channels: 1 for grey images, 3 for colour.
+      mean, std: statistics of each channel over the training images, scaled to [0, 1].
+    """
+
+    train: grain.MapDataset
+    test: grain.MapDataset
+    train_count: int
+    test_count: int
+    class_names: tuple[str, ...]
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def open_images(data: Data, seed: int) -> Images:
+    """Open a data set, and prepare it if it is the built-in one. Raises DataError for whatever is wrong with it."""
+    train, test = sources.tfds_sources(data.name, [data.train, data.test], data.dir)
+    flip = train.mirrors if data.flip is None else data.flip
+    train_transforms = augmentation.train_transforms(data.augmentation, data.image_size, flip=flip)
+    eval_transforms = augmentation.eval_transforms(data.augmentation, data.image_size)
+    mean, std = pipeline.pixel_statistics(train, eval_transforms)
+    part = {"host": jax.process_index(), "hosts": jax.process_count()}
+    return Images(
+        train=pipeline.train_batches(train, train_transforms, data.batch_size, seed=seed, **part),
+        test=pipeline.eval_batches(test, eval_transforms, data.batch_size, **part),
+        train_count=len(train.examples),
+        test_count=len(test.examples),
+        class_names=train.class_names,
+        channels=train.channels,
+        mean=mean,
+        std=std,
+    )

@@ -1,0 +1,134 @@
+"""`python -m flaxnets.run` trains: wires configuration, registry, data and training core together."""
+
+import contextlib
+import shlex
+import sys
+import time
+
+from flaxnets.config import Run, settings
+from flaxnets.errors import DivergenceError
+
+
+def train(run: Run, command: list[str]) -> int:
+    """Carry out a run and return the exit code: 0, or 128 + the number of the signal that stopped it.
+
+    Args:
+      run: what to train.
+      command: the command that asked for it, repeated in the message that says how to resume.
+
+    Raises:
+      FlaxnetsError: anything that the user can mend.
+    """
+    started = time.perf_counter()
+    import jax
+
+    from flaxnets import models, registry
+    from flaxnets.data import images, pipeline
+    from flaxnets.training import display, loop, mesh, optimizer, programs, signals, state, step
+    from flaxnets.training.checkpoint import Checkpoints
+    from flaxnets.training.folder import choose_folder, create_folder
+    from flaxnets.training.log import MetricsLog
+
+    display.show_warnings()
+    registry.get(run.arch)
+    devices = mesh.data_mesh(run.data.batch_size)
+    run_folder = choose_folder(run)
+    cache = programs.use_compilation_cache(run.compilation_cache)
+    code = programs.loaded_files()
+    data = images.open_images(run.data, run.seed)
+    loaded_for_data = programs.loaded_files()  # more where the data set has to be prepared: no part of the step
+
+    steps_per_epoch = data.train_count / run.data.batch_size
+    total_steps = run.steps or max(1, round(run.epochs * steps_per_epoch))
+    warmup_steps = round(run.optimizer.warmup_epochs * steps_per_epoch)
+    schedule = optimizer.learning_rate(run.optimizer, run.data.batch_size, warmup_steps, total_steps)
+    update = optimizer.sgd(run.optimizer, schedule)
+
+    model = models.create(
+        run.arch, len(data.class_names), data.channels, dtype=jax.numpy.dtype(run.dtype), seed=run.seed
+    )
+    code |= programs.loaded_files() - loaded_for_data
+    definition, params, batch_stats = state.split_model(model, sync_batch_norm=run.sync_batch_norm)
+    del model  # the first step gives its arrays away
+    now = jax.jit(lambda params, batch_stats: state.initial_state(params, batch_stats, update))(params, batch_stats)
+    now = jax.device_put(now, mesh.copied(devices))
+    num_params = sum(parameter.size for parameter in jax.tree.leaves(params))
+
+    facts = {"class_names": data.class_names, "mean": data.mean, "std": data.std, "num_params": num_params}
+    constants = {**settings(run), **facts, "total_steps": total_steps, "warmup_steps": warmup_steps}
+    statistics = {"mean": data.mean, "std": data.std}
+    train_step = step.make_train_step(
+        definition, update, **statistics, label_smoothing=run.label_smoothing, seed=run.seed
+    )
+    eval_step = step.make_eval_step(definition, **statistics)
+    kept = {"cache": cache, "code": code}
+    train_program = programs.Program(
+        mesh.data_parallel(train_step, devices), donate_state=True, settings={"train": constants}, **kept
+    )
+    eval_program = programs.Program(
+        mesh.data_parallel(eval_step, devices), donate_state=False, settings={"evaluate": constants}, **kept
+    )
+
+    if not run.resume:
+        create_folder(run_folder, run, facts)
+    with (
+        contextlib.closing(Checkpoints(run_folder / "checkpoints", run.keep)) as checkpoints,
+        signals.StopRequest() as stop,
+        display.Display(total_steps, started) as shown,
+    ):
+        if run.resume:
+            now = checkpoints.restore_latest(now)
+        first = int(now.step) + 1
+        kind = jax.devices()[0].device_kind
+        shown.say(
+            f"{run.arch}, {num_params:,} parameters, on {run.data.name}: {data.train_count:,} training and "
+            f"{data.test_count:,} test images, {len(data.class_names)} classes; {jax.device_count()} x {kind}\n"
+            f"steps {first} to {total_steps}, in {run_folder}"
+        )
+        try:
+            with contextlib.closing(MetricsLog(run_folder, start=first - 1)) as log:
+                now = loop.fit(
+                    now,
+                    total_steps=total_steps,
+                    steps_per_epoch=steps_per_epoch,
+                    train_step=train_program,
+                    evaluation=lambda now: loop.evaluate(
+                        eval_program, now, pipeline.on_devices(data.test, mesh.split(devices))
+                    ),
+                    batches=lambda start: pipeline.on_devices(data.train, mesh.split(devices), start),
+                    log_due=loop.Every(run.log_every, total_steps),
+                    evaluation_due=loop.Every(max(1, round(run.evaluate_every * steps_per_epoch)), total_steps),
+                    meter=loop.Meter(run.data.batch_size),
+                    checkpoints=checkpoints,
+                    log=log,
+                    display=shown,
+                    stop=stop,
+                )
+        except DivergenceError as error:
+            newest = checkpoints.newest()
+            kept = "no checkpoint was written before" if newest is None else f"the checkpoint of step {newest} is good"
+            raise DivergenceError(
+                f"{error}; {kept}. Start anew under another --name with a lower --optimizer.peak-lr or a longer "
+                "--optimizer.warmup-epochs."
+            ) from error
+        best = checkpoints.best()
+        if stop.signal:
+            named = [] if run.name else ["--name", run_folder.name]
+            resumed = shlex.join([*command, *named, *([] if run.resume else ["--resume"])])
+            shown.say(f"Stopped by {stop.signal.name} after step {int(now.step)}, which is saved. Resume by: {resumed}")
+        else:
+            shown.summary(
+                {
+                    "best test accuracy": f"{best[1]:.2%} (step {best[0]})" if best else "not measured",
+                    "steps": f"{int(now.step)}",
+                    "time": f"{time.perf_counter() - started:.0f} s",
+                    "run folder": str(run_folder),
+                }
+            )
+    return stop.exit_code
+
+
+if __name__ == "__main__":
+    from flaxnets.cli import main
+
+    sys.exit(main(["train", *sys.argv[1:]], command=["python", "-m", "flaxnets.run"]))

@@ -1,0 +1,93 @@
+"""The run folder: which one a run writes, what run.json says of it, and refusing to touch another run's."""
+
+import importlib.metadata
+import itertools
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from flaxnets.config import Run, settings
+from flaxnets.errors import RunFolderError
+
+PACKAGES = ("flaxnets", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "grain", "numpy")
+
+
+def choose_folder(run: Run) -> Path:
+    """The folder that this run may write: a new one, or with `resume` the one that holds it already.
+
+    Raises:
+      RunFolderError: the folder holds another run, or this one and `resume` was not said; or there is none to resume.
+    """
+    base = run.runs / (run.name or f"{run.arch}-{run.data.name}".replace(":", "-").replace("/", "-"))
+    if run.name is None:
+        numbered = itertools.chain([base], (base.with_name(f"{base.name}-{n}") for n in itertools.count(2)))
+        taken = list(itertools.takewhile(_is_taken, numbered))
+        if not run.resume:
+            return base.with_name(f"{base.name}-{len(taken) + 1}") if taken else base
+        base = next((folder for folder in reversed(taken) if not _differences(folder, run)), base)
+    if run.resume and not (base / "run.json").exists():
+        raise RunFolderError(f"There is no run to resume in {base}; start it without --resume.")
+    if _is_taken(base):
+        differences = _differences(base, run)
+        if differences:
+            raise RunFolderError(
+                f"{base} holds another run: {'; '.join(differences)}. Choose another --name, or give that run's "
+                "settings and --resume to continue it."
+            )
+        if not run.resume:
+            raise RunFolderError(f"{base} already holds this run; continue it by --resume, or choose another --name.")
+    return base
+
+
+def create_folder(folder: Path, run: Run, facts: dict[str, Any]) -> None:
+    """Make the folder of a new run and its run.json. Raises RunFolderError where it cannot be written."""
+    record = {
+        "settings": settings(run),
+        "run": run.model_dump(mode="json"),
+        **facts,
+        "command": sys.argv,
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "commit": _commit(),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "run.json").write_text(json.dumps(record, indent=2) + "\n")
+    except OSError as error:
+        raise RunFolderError(
+            f"Cannot write the run folder {folder}: {error.strerror}; choose another place by --runs."
+        ) from error
+
+
+def _is_taken(folder: Path) -> bool:
+    try:
+        return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    except OSError:
+        return False  # creating the folder will say what is wrong
+
+
+def _differences(folder: Path, run: Run) -> list[str]:
+    """`setting is X there and Y here`, for each setting in which the folder's run differs from this one."""
+    try:
+        there = json.loads((folder / "run.json").read_text())["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ["it has no readable run.json"]
+    here = settings(run)
+    return [
+        f"{key} is {there.get(key)!r} there and {here.get(key)!r} here"
+        for key in sorted({*there, *here})
+        if there.get(key) != here.get(key)
+    ]
+
+
+def _commit() -> str | None:
+    """The commit of the flaxnets sources, where they are a git checkout."""
+    where = Path(__file__).parent
+    try:
+        done = subprocess.run(["git", "-C", where, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,143 @@
+"""The training loop."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+
+from flaxnets.errors import DivergenceError
+from flaxnets.training.checkpoint import Checkpoints
+from flaxnets.training.display import Display
+from flaxnets.training.log import MetricsLog
+from flaxnets.training.signals import StopRequest
+from flaxnets.training.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Every:
+    """Due at every multiple of `interval` steps, and at the last one."""
+
+    interval: int
+    last: int
+
+    def is_due(self, step: int) -> bool:
+        """Whether it is due after this step."""
+        return step % self.interval == 0 or step == self.last
+
+
+class Meter:
+    """Collects the metrics of steps without waiting for them, until `read` is called.
+
+    Args:
+      batch_size: images a step, over all devices.
+    """
+
+    def __init__(self, batch_size: int):
+        self._batch_size = batch_size
+        self._waiting: list[tuple[int, dict[str, jax.Array]]] = []
+        self.restart()
+
+    def restart(self) -> None:
+        """Start the clock anew, after something other than training."""
+        self._started = time.perf_counter()
+
+    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        """Keep the metrics of one step."""
+        self._waiting.append((step, metrics))
+
+    def read(self) -> dict[str, float]:
+        """Means since the last reading, gradient norm of the last step, and images a second.
+
+        Raises:
+          DivergenceError: the loss or the gradient of one of the steps was not finite.
+        """
+        steps = [(step, jax.tree.map(float, jax.device_get(metrics))) for step, metrics in self._waiting]
+        seconds = time.perf_counter() - self._started
+        self._waiting.clear()
+        for step, metrics in steps:
+            for name in ("loss", "gradient_norm"):
+                if not math.isfinite(metrics[name]):
+                    raise DivergenceError(f"The {name.replace('_', ' ')} is {metrics[name]} at step {step}")
+        count = sum(metrics["count"] for _, metrics in steps)
+        means = {
+            "loss": sum(metrics["loss"] for _, metrics in steps) / count,
+            "accuracy": sum(metrics["correct"] for _, metrics in steps) / count,
+            "gradient_norm": steps[-1][1]["gradient_norm"],
+            "images_per_second": len(steps) * self._batch_size / seconds,
+        }
+        self.restart()
+        return means
+
+
+def evaluate(
+    eval_step: Callable[[TrainState, Any], dict[str, jax.Array]], state: TrainState, batches: Iterator[Any]
+) -> dict[str, float]:
+    """Mean loss and accuracy over all examples, each counted once whatever the batch size or number of devices."""
+    sums = [jax.device_get(eval_step(state, batch)) for batch in batches]
+    total = {name: sum(float(each[name]) for each in sums) for name in ("count", "loss", "correct")}
+    return {
+        "loss": total["loss"] / total["count"],
+        "accuracy": total["correct"] / total["count"],
+        "count": total["count"],
+    }
+
+
+def fit(
+    state: TrainState,
+    *,
+    total_steps: int,
+    steps_per_epoch: float,
+    train_step: Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]],
+    evaluation: Callable[[TrainState], dict[str, float]],
+    batches: Callable[[int], Iterator[Any]],
+    log_due: Every,
+    evaluation_due: Every,
+    meter: Meter,
+    checkpoints: Checkpoints,
+    log: MetricsLog,
+    display: Display,
+    stop: StopRequest,
+) -> TrainState:
+    """Train from `state.step` to `total_steps`, or until a stop is requested, and return the last state.
+
+    Args:
+      state: where to start; its memory is given up.
+      total_steps, steps_per_epoch: length of the run, and of a pass over the training images.
+      train_step, evaluation: one step, and one evaluation of a state.
+      batches: training batches from a step on.
+      log_due, evaluation_due: when to log, and when to evaluate and save.
+      meter, checkpoints, log, display: where metrics and states go.
+      stop: asked after each step.
+
+    Raises:
+      DivergenceError: loss or gradient left the finite numbers; the checkpoints are from before that.
+    """
+    start = int(state.step)
+    trained: dict[str, float] = {}
+    display.advance(start)
+    for step, batch in zip(range(start + 1, total_steps + 1), batches(start), strict=False):
+        state, metrics = train_step(state, batch)
+        meter.add(step, metrics)
+        display.advance(step)
+        if step == start + 1:
+            jax.block_until_ready(metrics)
+            display.first_step(step)
+            meter.restart()  # compilation is not training
+        if log_due.is_due(step) or evaluation_due.is_due(step) or stop.signal:
+            trained = meter.read()
+            log.write(step, "train", trained)
+            display.training(trained)
+        if evaluation_due.is_due(step):
+            tested = evaluation(state)
+            log.write(step, "test", tested)
+            display.evaluated(step, step / steps_per_epoch, tested, trained)
+            checkpoints.save(step, state, tested["accuracy"])
+            meter.restart()
+        elif stop.signal:
+            checkpoints.save(step, state)
+        if stop.signal:
+            break
+    return state

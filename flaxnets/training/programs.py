@@ -1,0 +1,120 @@
+"""Keeps traced and compiled programs on disk, so that the second start of a run trains within seconds."""
+
+import hashlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.export
+
+
+def use_compilation_cache(folder: Path) -> Path | None:
+    """Let JAX keep everything that it compiles in `folder`; None, and no cache, where that cannot be written."""
+    folder = folder.expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        logging.getLogger(__name__).warning("No compilation cache: cannot write %s (%s).", folder, error.strerror)
+        return None
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    # Building a model compiles dozens of small programs; reading them back takes a tenth of the time.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    return folder
+
+
+class Program:
+    """A step that is compiled at its first call, or read back from disk.
+
+    JAX's own cache saves the compiler's work but not the tracing, which takes as long on a small machine; so the traced
+    program is kept too. It is found again only where everything that it was made from is the same: `settings`, shapes,
+    devices, JAX's configuration, and the Python files of `code`.
+
+    Args:
+      step: jitted function of `(state, batch)`; returns `(new state, metrics)`, or metrics alone. Metrics are
+        dictionaries of arrays. It is always called with the same shapes.
+      donate_state: whether the new state may take the memory of the old one.
+      cache: folder of kept programs; None traces anew.
+      code: the Python files that the step is written in, see `loaded_files`.
+      settings: whatever else shaped the step, as JSON values.
+    """
+
+    def __init__(
+        self,
+        step: Callable[[Any, Any], Any],
+        *,
+        donate_state: bool,
+        cache: Path | None,
+        code: Iterable[str],
+        settings: dict[str, Any],
+    ):
+        self._step = step
+        self._donate_state = donate_state
+        self._cache = cache
+        self._code = code
+        self._settings = settings
+        self._compiled: Callable[[list[jax.Array], Any], Any] | None = None
+
+    def __call__(self, state: Any, batch: Any) -> Any:
+        """Run the step on a state and a batch that lie on the devices."""
+        leaves, structure = jax.tree.flatten(state)
+        if self._compiled is None:
+            self._compiled = self._compile(leaves, structure, batch)
+        leaves, metrics = self._compiled(leaves, batch)
+        return (jax.tree.unflatten(structure, leaves), metrics) if leaves else metrics
+
+    def _compile(self, leaves: list[jax.Array], structure: Any, batch: Any) -> Callable:
+        def flat_step(leaves: list[jax.Array], batch: Any):
+            # The export format knows lists and dictionaries, but not TrainState or optax's own types.
+            result = self._step(jax.tree.unflatten(structure, leaves), batch)
+            return (jax.tree.leaves(result[0]), result[1]) if isinstance(result, tuple) else ([], result)
+
+        file = self._cache and self._cache / f"{self._fingerprint(leaves, structure, batch)}.exported"
+        exported = _load(file) if file else None
+        if exported is None:
+            exported = jax.export.export(jax.jit(flat_step))(leaves, batch)
+            if file:
+                _save(file, exported)
+        donated = 0 if self._donate_state else ()
+        return jax.jit(exported.call, donate_argnums=donated).lower(leaves, batch).compile()
+
+    def _fingerprint(self, leaves: list[jax.Array], structure: Any, batch: Any) -> str:
+        """A name for everything that the traced program depends on."""
+        arrays = (*leaves, *jax.tree.leaves(batch))
+        stats = [(file, os.stat(file)) for file in sorted(self._code)]
+        parts = {
+            "settings": self._settings,
+            "arguments": [(array.shape, str(array.dtype), str(array.sharding)) for array in arrays],
+            "structure": str((structure, jax.tree.structure(batch))),
+            "devices": [device.device_kind for device in jax.devices()],
+            "configuration": {name: str(value) for name, value in jax.config.values.items()},
+            "code": [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats],
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def loaded_files() -> set[str]:
+    """The files of all Python modules that are loaded now."""
+    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    return {file for file in files if file and os.path.exists(file)}
+
+
+def _load(file: Path) -> jax.export.Exported | None:
+    """The kept program, or None where there is none or it is damaged: then it is made anew."""
+    try:
+        return jax.export.deserialize(bytearray(file.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # a damaged cache costs time, nothing else
+        logging.getLogger(__name__).warning("Ignoring the damaged cache file %s: %s", file, error)
+        return None
+
+
+def _save(file: Path, exported: jax.export.Exported) -> None:
+    temporary = file.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_bytes(exported.serialize())
+    temporary.replace(file)
