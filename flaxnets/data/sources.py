@@ -81,15 +81,13 @@ def tfds_sources(name: str, splits: Sequence[str], data_dir: Path | None) -> lis
     for split in splits:
         try:
             records = builder.as_data_source(split, decoders=decoders)
-        except NotImplementedError as error:
-            raise DataError(_not_prepared(name, builder.data_dir)) from error
-        except (ValueError, KeyError) as error:
+        except (AssertionError, KeyError, NotImplementedError, ValueError) as error:
+            if isinstance(error, NotImplementedError) or not builder.info.splits:  # files of another format, or none
+                raise DataError(_not_prepared(name, builder.data_dir)) from error
             raise DataError(
                 f"Data set {name!r} has no split {split!r}: it has {', '.join(builder.info.splits)}; "
                 "choose by --data.train and --data.test."
             ) from error
-        if not len(records):
-            raise DataError(f"Split {split!r} of {name!r} is empty; choose another by --data.train and --data.test.")
         sources.append(
             Source(
                 examples=_Examples(records, image_key, label_key),
@@ -102,9 +100,11 @@ def tfds_sources(name: str, splits: Sequence[str], data_dir: Path | None) -> lis
 
 
 def _builder(name: str, data_dir: Path | None) -> Any:
-    """The prepared builder."""
+    """The builder of a data set; that of the digits is prepared."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import constants, registered
+
+    from flaxnets.data.digits import FlaxnetsDigits
 
     tfds.disable_progress_bar()
     logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of each folder that it looks at in vain
@@ -119,7 +119,7 @@ def _builder(name: str, data_dir: Path | None) -> Any:
         ) from error
     except (ValueError, AssertionError, ImportError) as error:
         raise DataError(f"Data set {name!r} cannot be used: {error}. Choose another by --data.name.") from error
-    if not builder.is_prepared() and name.split(":")[0] == "flaxnets_digits":
+    if not builder.is_prepared() and builder.name == FlaxnetsDigits.name:
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of downloads; there are none
                 builder.download_and_prepare(file_format="array_record")
@@ -127,8 +127,6 @@ def _builder(name: str, data_dir: Path | None) -> Any:
             raise DataError(
                 f"Cannot prepare the digits in {where}: {error.strerror}; choose a folder by --data.dir."
             ) from error
-    if not builder.is_prepared():
-        raise DataError(_not_prepared(name, where))
     return builder
 
 
