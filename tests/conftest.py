@@ -33,33 +33,47 @@ def tiny_plugin(shared_folder) -> Path:
     return site
 
 
-@pytest.fixture
-def flaxnets(tmp_path, shared_folder, data_dir, tiny_plugin):
-    """Run `python -m flaxnets ...` in a process of its own, in an empty folder, on one device."""
+class CommandLine:
+    """Runs `python -m flaxnets ...` in a process of its own, in an empty folder."""
 
-    def run(*arguments: object, devices: int = 1, code: int | None = 0, **environment: str):
+    def __init__(self, folder: Path, shared_folder: Path, tiny_plugin: Path):
+        self.folder = folder
+        self._places = ["--data.dir", str(shared_folder / "data")]
+        self._places += ["--compilation-cache", str(shared_folder / "compiled")]
+        self._path = str(tiny_plugin)
+
+    def command(self, *arguments: object) -> list[str]:
+        """What to execute; training finds shared folders."""
+        places = self._places if arguments[:1] == ("train",) else []
+        return [sys.executable, "-m", "flaxnets", *map(str, arguments), *places]
+
+    def environment(self, devices: int = 1) -> dict[str, str]:
+        """The variables of such a process."""
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        return {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": self._path, "COLUMNS": "200"}
+
+    def __call__(self, *arguments: object, devices: int = 1, code: int = 0) -> subprocess.CompletedProcess:
+        """Run to the end, and see that it ended with `code`."""
         done = subprocess.run(
-            command(*arguments),
-            cwd=tmp_path,
-            env={**process_environment(devices), **environment},
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment(devices),
             capture_output=True,
             text=True,
             timeout=300,
         )
-        assert code is None or done.returncode == code, done.stdout + done.stderr
+        assert done.returncode == code, done.stdout + done.stderr
         return done
 
-    def command(*arguments: object) -> list[str]:
-        line = [sys.executable, "-m", "flaxnets", *map(str, arguments)]
-        if arguments[0] == "train":
-            line += ["--data.dir", str(data_dir), "--compilation-cache", str(shared_folder / "compiled")]
-        return line
+    def refuses(self, *arguments: object, devices: int = 1) -> str:
+        """The sentence with which a mistake is refused: one line, no traceback, exit code 2."""
+        done = self(*arguments, devices=devices, code=2)
+        lines = done.stderr.strip().splitlines()
+        assert len(lines) == 1, done.stderr
+        assert lines[0].startswith("Error: ")
+        return lines[0].removeprefix("Error: ")
 
-    def process_environment(devices: int) -> dict[str, str]:
-        flags = f"--xla_force_host_platform_device_count={devices}"
-        return {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(tiny_plugin), "PYTHONWARNINGS": "default"}
 
-    run.command = command
-    run.environment = process_environment
-    run.folder = tmp_path
-    return run
+@pytest.fixture
+def flaxnets(tmp_path, shared_folder, data_dir, tiny_plugin) -> CommandLine:
+    return CommandLine(tmp_path, shared_folder, tiny_plugin)

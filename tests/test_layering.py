@@ -43,7 +43,8 @@ def test_imports_go_one_way(file):
 def test_every_file_says_what_it_does_in_its_first_line():
     for file in FILES:
         docstring = ast.get_docstring(ast.parse(file.read_text()))
-        assert docstring and file.read_text().startswith('"""'), file
+        assert docstring, file
+        assert file.read_text().startswith('"""'), file
 
 
 def test_every_module_of_the_core_has_its_place():

@@ -1,5 +1,7 @@
 """Orbax checkpoints: the newest few and the best, written while training goes on."""
 
+import itertools
+import json
 import logging
 from pathlib import Path
 from typing import cast
@@ -32,7 +34,7 @@ class Checkpoints:
             best_fn=lambda metrics: metrics["accuracy"],
             cleanup_tmp_directories=True,  # what a kill in mid-save left behind
         )
-        self._manager = ocp.CheckpointManager(self._folder, options=self._options)
+        self._manager = self._open()
 
     def save(self, step: int, state: TrainState, accuracy: float | None = None) -> None:
         """Write the state of a step in the background; `accuracy` on the test set, where it was measured."""
@@ -51,11 +53,11 @@ class Checkpoints:
             try:
                 return cast(TrainState, self._manager.restore(step, args=ocp.args.StandardRestore(target)))
             except Exception as error:  # whatever the file formats below make of damaged bytes
-                reason = str(error).strip().split("\n")[0]
-                logger.warning("Checkpoint %d is damaged, trying the one before: %s", step, reason)
-                self._set_aside(step)
+                self._manager.close()
+                self._set_aside(step, str(error).strip().split("\n")[0])
+                self._manager = self._open()
         raise RunFolderError(
-            f"No checkpoint in {self._folder} can be restored ({len(steps)} tried); train anew under another --name."
+            f"No checkpoint in {self._folder} can be restored; train anew under another --name."
         )
 
     def best(self) -> tuple[int, float] | None:
@@ -74,9 +76,19 @@ class Checkpoints:
         """Wait for what is being written."""
         self._manager.close()
 
-    def _set_aside(self, step: int) -> None:
-        # Training will write this step again, which Orbax refuses while its folder stands; and the damaged one may
-        # still be of use to its owner.
-        (self._folder / str(step)).rename(self._folder / f"damaged-{step}")
-        self._manager.close()
-        self._manager = ocp.CheckpointManager(self._folder, options=self._options)
+    def _open(self) -> ocp.CheckpointManager:
+        for file in self._folder.glob("*/metrics/metrics"):
+            step = file.parents[1].name
+            try:
+                json.loads(file.read_bytes())
+            except ValueError:  # Orbax reads the metrics of all steps at once, and would open none
+                if step.isdigit():
+                    self._set_aside(step, "its metrics are not JSON")
+        return ocp.CheckpointManager(self._folder, options=self._options)
+
+    def _set_aside(self, step: int | str, reason: str) -> None:
+        """Rename a damaged checkpoint: training will write its step again, and its owner may still have use for it."""
+        names = (f"damaged-{step}" + "-again" * times for times in itertools.count())
+        aside = next(path for path in map(self._folder.joinpath, names) if not path.exists())
+        logger.warning("Checkpoint %s is damaged, now %s, and the one before is used: %s", step, aside.name, reason)
+        (self._folder / str(step)).rename(aside)

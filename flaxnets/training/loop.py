@@ -132,6 +132,8 @@ def fit(
             display.training(trained)
         if evaluation_due.is_due(step):
             tested = evaluation(state)
+            if not math.isfinite(tested["loss"]):
+                raise DivergenceError(f"The test loss is {tested['loss']} after step {step}")
             log.write(step, "test", tested)
             display.evaluated(step, step / steps_per_epoch, tested, trained)
             checkpoints.save(step, state, tested["accuracy"])

@@ -63,7 +63,7 @@ def make_train_step(
             batch_stats=batch_stats,
             optimizer=optimizer_state,
         )
-        return new_state, {**lax.psum(sums, AXIS), "gradient_norm": optax.global_norm(gradients)}
+        return new_state, {**lax.psum(sums, AXIS), "gradient_norm": optax.tree.norm(gradients)}
 
     return train_step
 

@@ -1,0 +1,35 @@
+"""The other commands, and what `flaxnets` says of itself."""
+
+import json
+
+
+def test_usage_names_every_command(flaxnets):
+    for arguments in ([], ["--help"]):
+        text = flaxnets(*arguments).stdout
+        assert "train" in text
+        assert "list" in text
+
+
+def test_an_unknown_command_gets_the_nearest(flaxnets):
+    assert flaxnets.refuses("trian") == "There is no command 'trian'. Did you mean train? `flaxnets --help` lists all."
+
+
+def test_help_of_training_names_the_compilation_cache(flaxnets):
+    text = " ".join(flaxnets("train", "--help").stdout.split())
+    assert "--compilation-cache PATH" in text
+    assert "~/.cache/flaxnets/compilation" in text
+
+
+def test_list_shows_name_package_parameters_and_paper(flaxnets):
+    text = flaxnets("list", "resnet*").stdout
+    (line,) = [line for line in text.splitlines() if line.split()[:1] == ["resnet50"]]
+    assert line.split() == ["resnet50", "flaxnets", "0.1.0", "25,557,032", "arXiv:1512.03385"]
+    assert "tiny_net" not in text
+
+
+def test_list_as_json(flaxnets):
+    rows = {row["name"]: row for row in json.loads(flaxnets("list", "--json").stdout)}
+    assert rows["resnet18"] == {
+        "name": "resnet18", "package": "flaxnets 0.1.0", "num_params": 11_689_512, "paper": "arXiv:1512.03385"
+    }  # fmt: skip
+    assert rows["tiny_net"]["package"] == "flaxnets-tiny 0.3.0"

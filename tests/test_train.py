@@ -1,0 +1,167 @@
+"""Training as a user sees it: `python -m flaxnets train` in processes of its own, on real digits."""
+
+import json
+import re
+import shlex
+import signal
+import subprocess
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from flaxnets.training.log import read_metrics
+
+SHORT = ["train", "--arch", "tiny_net", "--steps", 12, "--optimizer.warmup-epochs", 0.1, "--evaluate-every", 0.25]
+
+
+def final_state(folder):
+    """The newest checkpoint's arrays by path, as NumPy reads them."""
+    steps = [int(path.name) for path in (folder / "checkpoints").iterdir() if path.name.isdigit()]
+    restored = ocp.StandardCheckpointer().restore(folder.absolute() / "checkpoints" / str(max(steps)) / "default")
+    return max(steps), ocp.tree.to_flat_dict(restored, sep="/")
+
+
+def assert_same_state(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def test_a_run_trains_evaluates_and_fills_its_folder(flaxnets):
+    done = flaxnets(*SHORT, "--log-every", 2)
+    folder = flaxnets.folder / "runs" / "tiny_net-flaxnets_digits"
+    assert "\x1b" not in done.stdout  # no terminal, no colours
+    assert re.search(r"tiny_net, [\d,]+ parameters, on flaxnets_digits: 1,442 training and 355 test images", done.stdout)
+    assert re.search(r"first step \(1\) after [\d.]+ s", done.stdout)
+    assert re.search(r"epoch +0\.3 +step +6 +train loss [\d.]+ +test loss [\d.]+ +test accuracy [\d.]+%", done.stdout)
+    assert re.search(r"best test accuracy +[\d.]+% \(step (6|12)\)", done.stdout)
+    assert done.stderr == ""
+    record = json.loads((folder / "run.json").read_text())
+    assert record["settings"]["steps"] == 12
+    assert record["class_names"] == list("0123456789")
+    metrics = read_metrics(folder)
+    trained = [line for line in metrics if line["split"] == "train"]
+    assert [line["step"] for line in trained] == [2, 4, 6, 8, 10, 12]
+    assert {"loss", "accuracy", "gradient_norm", "images_per_second"} <= trained[0].keys()
+    tested = [line for line in metrics if line["split"] == "test"]
+    assert [(line["step"], line["count"]) for line in tested] == [(6, 355), (12, 355)]
+    assert list((folder / "tensorboard").glob("events*"))
+    assert final_state(folder)[0] == 12
+
+
+def test_the_same_seed_gives_the_same_parameters_and_another_seed_others(flaxnets):
+    states = {}
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        flaxnets(*SHORT, "--name", name, "--seed", seed)
+        states[name] = final_state(flaxnets.folder / "runs" / name)[1]
+    assert_same_state(states["a"], states["b"])
+    assert (states["a"]["params/classifier/kernel"] != states["c"]["params/classifier/kernel"]).all()
+
+
+LONG = ["train", "--arch", "tiny_net", "--steps", 200, "--evaluate-every", 10]
+
+
+@pytest.mark.parametrize(("number", "devices"), [(signal.SIGINT, 1), (signal.SIGTERM, 8)])
+def test_a_stopped_run_continues_as_if_it_had_not_been_stopped(flaxnets, number, devices):
+    environment = flaxnets.environment(devices)
+    with subprocess.Popen(
+        flaxnets.command(*LONG), cwd=flaxnets.folder, env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if line.startswith("first step"):
+                process.send_signal(number)
+                break
+        rest = process.stdout.read()
+    assert process.returncode == 128 + number
+    stopped, command = re.search(
+        rf"^Stopped by {number.name} after step (\d+), which is saved\. Resume by: (.*)$", rest, re.MULTILINE
+    ).groups()
+    assert int(stopped) < 200
+    folder = flaxnets.folder / "runs" / "tiny_net-flaxnets_digits"
+    assert final_state(folder)[0] == int(stopped)
+
+    program, *arguments = shlex.split(command)
+    assert program == "flaxnets"
+    resumed = subprocess.run(
+        [*flaxnets.command("list")[:-1], *arguments], cwd=flaxnets.folder, env=environment, text=True, capture_output=True
+    )
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert f"steps {int(stopped) + 1} to 200" in resumed.stdout
+    flaxnets(*LONG, "--name", "undisturbed", devices=devices)
+    undisturbed = flaxnets.folder / "runs" / "undisturbed"
+    assert_same_state(final_state(folder)[1], final_state(undisturbed)[1])
+
+    def deterministic(run_folder):
+        return [
+            {name: value for name, value in line.items() if name != "images_per_second"}
+            for line in read_metrics(run_folder)
+            if line["step"] != int(stopped) and not (int(stopped) < line["step"] <= int(stopped) + 5)
+        ]
+
+    assert deterministic(folder) == deterministic(undisturbed)
+
+
+def test_eight_devices_train_with_synchronised_batch_norm_in_bfloat16(flaxnets):
+    done = flaxnets(*SHORT, "--sync-batch-norm", "--dtype", "bfloat16", devices=8)
+    assert "8 x cpu" in done.stdout
+
+
+def test_a_finished_run_that_is_resumed_says_so_and_changes_nothing(flaxnets):
+    flaxnets(*SHORT)
+    folder = flaxnets.folder / "runs" / "tiny_net-flaxnets_digits"
+    before = final_state(folder)[1], (folder / "metrics.jsonl").read_bytes()
+    done = flaxnets(*SHORT, "--resume")
+    assert "best test accuracy" in done.stdout
+    assert_same_state(final_state(folder)[1], before[0])
+    assert (folder / "metrics.jsonl").read_bytes() == before[1]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(flaxnets):
+    said = flaxnets.refuses(*SHORT, "--optimizer.peak-lr", 1e30, "--evaluate-every", 0.04)
+    step, kept = re.fullmatch(
+        r"The (?:loss|gradient norm|test loss) is (?:nan|inf) (?:at|after) step (\d+); the checkpoint of step (\d+) is good\. Start anew under "
+        r"another --name with a lower --optimizer\.peak-lr or a longer --optimizer\.warmup-epochs\.",
+        said,
+    ).groups()
+    newest, state = final_state(flaxnets.folder / "runs" / "tiny_net-flaxnets_digits")
+    assert newest == int(kept) < int(step)
+    assert all(np.isfinite(array).all() for array in state.values())
+
+
+def test_a_damaged_newest_checkpoint_is_set_aside_with_a_warning(flaxnets):
+    flaxnets(*SHORT)
+    folder = flaxnets.folder / "runs" / "tiny_net-flaxnets_digits"
+    expected = final_state(folder)[1]
+    for file in (folder / "checkpoints" / "12" / "default").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    done = flaxnets(*SHORT, "--resume")
+    assert "Checkpoint 12 is damaged, now damaged-12, and the one before is used" in done.stderr
+    assert "steps 7 to 12" in done.stdout
+    assert_same_state(final_state(folder)[1], expected)
+
+
+def test_mistakes_are_refused_before_anything_is_written(flaxnets):
+    for options, message in [
+        (["--arch", "resnet5"], "No architecture named 'resnet5'. Did you mean"),
+        (["--data.name", "cifar11"], "No data set named 'cifar11'. Did you mean"),
+        (["--epochs", 0], "epochs cannot be 0.0: input should be greater than 0; change --epochs."),
+        (["--experiment", "none.toml"], "Cannot read none.toml: No such file or directory; give a TOML file"),
+        (["--optimizer.warmup-epochs", 99], "leaves nothing of a run of 12; lower --optimizer.warmup-epochs"),
+        (["--resume"], "There is no run to resume in runs/tiny_net-flaxnets_digits; start it without --resume."),
+        (["--learning-rate", 1], "There is no option '--learning-rate'."),
+    ]:
+        assert message in flaxnets.refuses(*SHORT, *options)
+    message = flaxnets.refuses(*SHORT, "--data.batch-size", 30, devices=8)
+    assert message.endswith("use --data.batch-size 24 or 32.")
+    assert not (flaxnets.folder / "runs").exists()
+
+
+def test_an_unwritable_folder_is_refused(flaxnets):
+    (flaxnets.folder / "runs").write_text("a file")
+    said = flaxnets.refuses(*SHORT)
+    assert said.startswith("Cannot write the run folder runs/tiny_net-flaxnets_digits: ")
+    assert said.endswith("choose another place by --runs.")
+    assert (flaxnets.folder / "runs").read_text() == "a file"

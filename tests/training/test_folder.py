@@ -1,0 +1,79 @@
+"""Run folders: a run never writes where another one lies."""
+
+import json
+
+import pytest
+
+from flaxnets.config import Data, Optimizer, Run
+from flaxnets.errors import RunFolderError
+from flaxnets.training.folder import choose_folder, create_folder
+
+
+@pytest.fixture
+def run_of(tmp_path):
+    return lambda **settings: Run(runs=tmp_path / "runs", **settings)
+
+
+def create(run: Run):
+    folder = choose_folder(run)
+    create_folder(folder, run, {"class_names": ("a", "b")})
+    return folder
+
+
+def test_run_json_says_what_was_run(run_of):
+    record = json.loads((create(run_of(seed=3)) / "run.json").read_text())
+    assert record["settings"]["seed"] == 3
+    assert record["class_names"] == ["a", "b"]
+    assert {"flaxnets", "jax", "flax"} <= set(record["versions"])
+    assert Run(**record["run"]).seed == 3
+
+
+def test_folders_without_a_name_are_numbered(run_of):
+    names = [create(run_of()).name for _ in range(3)]
+    assert names == ["resnet50-flaxnets_digits", "resnet50-flaxnets_digits-2", "resnet50-flaxnets_digits-3"]
+    assert create(run_of(arch="evilnet:resnet50", data=Data(name="a/b:1.0.0"))).name == "evilnet-resnet50-a-b-1.0.0"
+
+
+def test_resume_finds_the_newest_folder_of_the_same_run(run_of):
+    first, second = create(run_of(seed=1)), create(run_of(seed=2))
+    assert choose_folder(run_of(seed=1, resume=True)) == first
+    assert choose_folder(run_of(seed=2, resume=True)) == second
+    assert choose_folder(run_of(seed=2, resume=True, name=second.name)) == second
+
+
+def test_a_named_run_is_not_started_twice(run_of):
+    folder = create(run_of(name="mine"))
+    with pytest.raises(RunFolderError) as error:
+        choose_folder(run_of(name="mine"))
+    assert str(error.value) == f"{folder} already holds this run; continue it by --resume, or choose another --name."
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_another_runs_folder_is_refused_with_the_differences(run_of, resume):
+    folder = create(run_of(name="mine", optimizer=Optimizer(peak_lr=0.5)))
+    before = (folder / "run.json").read_bytes()
+    with pytest.raises(RunFolderError) as error:
+        choose_folder(run_of(name="mine", seed=7, resume=resume))
+    assert str(error.value) == (
+        f"{folder} holds another run: optimizer.peak_lr is 0.5 there and 0.1 here; seed is 0 there and 7 here. "
+        "Choose another --name, or give that run's settings and --resume to continue it."
+    )
+    assert (folder / "run.json").read_bytes() == before
+
+
+def test_a_folder_that_is_no_run_is_left_alone(run_of, tmp_path):
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    (tmp_path / "runs" / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(RunFolderError, match=r"holds another run: it has no readable run\.json\. Choose another --name"):
+        choose_folder(run_of(name="mine"))
+
+
+def test_there_must_be_a_run_to_resume(run_of):
+    with pytest.raises(RunFolderError, match=r"There is no run to resume in .*resnet50-flaxnets_digits; start it without"):
+        choose_folder(run_of(resume=True))
+
+
+def test_an_unwritable_place_is_named(run_of, tmp_path):
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    with pytest.raises(RunFolderError, match=r"Cannot write the run folder .*: Not a directory; choose another .*--runs"):
+        create(run_of())

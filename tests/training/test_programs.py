@@ -1,0 +1,79 @@
+"""Programs that are kept on disk compute the same, and are found again only where nothing has changed."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxnets.training import mesh as meshes
+from flaxnets.training.programs import Program, loaded_files
+
+TRACES = []
+
+
+def step(state, batch):
+    TRACES.append("step")
+    moved = {"w": state["w"] - batch["x"].sum()}
+    return moved, {"sum": jax.lax.psum(batch["x"].sum(), "data")}
+
+
+def metrics_only(state, batch):
+    return {"product": jax.lax.psum((state["w"] * batch["x"]).sum(), "data")}
+
+
+@pytest.fixture
+def make(tmp_path):
+    TRACES.clear()
+    mesh = meshes.data_mesh(8)
+
+    def program(function=step, cache=tmp_path, **settings):
+        mapped = meshes.data_parallel(function, mesh)
+        return Program(mapped, donate_state=False, cache=cache, code={__file__}, settings=settings)
+
+    state = jax.device_put({"w": jnp.arange(3.0)}, meshes.copied(mesh))
+    batch = jax.device_put({"x": np.arange(8.0)}, meshes.split(mesh))
+    return program, state, batch
+
+
+def test_a_kept_program_is_not_traced_again_and_computes_the_same(make):
+    program, state, batch = make
+    first = jax.device_get(program()(state, batch))
+    second = jax.device_get(program()(state, batch))
+    assert TRACES == ["step"]
+    np.testing.assert_array_equal(first[0]["w"], second[0]["w"])
+    assert first[1]["sum"] == second[1]["sum"] == 28
+
+
+def test_a_step_may_return_metrics_alone(make):
+    program, state, batch = make
+    for _ in range(2):
+        assert program(metrics_only)(state, batch)["product"] == 3 * 28
+
+
+def test_other_settings_shapes_or_code_are_another_program(make, tmp_path):
+    program, state, batch = make
+    program(rate=1)(state, batch)
+    program(rate=2)(state, batch)
+    program(rate=1)({"w": state["w"][:2]}, batch)
+    assert len(list(tmp_path.glob("*.exported"))) == len(TRACES) == 3
+
+
+def test_a_damaged_file_is_made_anew(make, tmp_path, caplog):
+    program, state, batch = make
+    program()(state, batch)
+    (file,) = tmp_path.glob("*.exported")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:100])
+    assert program()(state, batch)[1]["sum"] == 28
+    assert "Ignoring the damaged cache file" in caplog.text
+    assert len(file.read_bytes()) == len(whole)
+
+
+def test_without_a_cache_nothing_is_written(make, tmp_path):
+    program, state, batch = make
+    assert program(cache=None)(state, batch)[1]["sum"] == 28
+    assert not list(tmp_path.iterdir())
+
+
+def test_loaded_files_name_this_one():
+    assert __file__ in loaded_files()
