@@ -1,6 +1,7 @@
 """Eight simulated devices, and folders that several tests share. The environment is set before anything imports jax."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,8 +29,9 @@ def data_dir(shared_folder) -> Path:
 def tiny_plugin(shared_folder) -> Path:
     """A folder for PYTHONPATH in which the foreign plugin `tiny_net` is installed as pip would install it."""
     site = shared_folder / "site"
+    source = shutil.copytree(TESTS / "third_party", shared_folder / "source")  # setuptools writes beside what it builds
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*install, "--target", site, TESTS / "third_party"], check=True)
+    subprocess.run([*install, "--target", site, source], check=True)
     return site
 
 

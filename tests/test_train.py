@@ -32,7 +32,9 @@ def test_a_run_trains_evaluates_and_fills_its_folder(flaxnets):
     done = flaxnets(*SHORT, "--log-every", 2)
     folder = flaxnets.folder / "runs" / "tiny_net-flaxnets_digits"
     assert "\x1b" not in done.stdout  # no terminal, no colours
-    assert re.search(r"tiny_net, [\d,]+ parameters, on flaxnets_digits: 1,442 training and 355 test images", done.stdout)
+    assert re.search(
+        r"tiny_net, [\d,]+ parameters, on flaxnets_digits: 1,442 training and 355 test images", done.stdout
+    )
     assert re.search(r"first step \(1\) after [\d.]+ s", done.stdout)
     assert re.search(r"epoch +0\.3 +step +6 +train loss [\d.]+ +test loss [\d.]+ +test accuracy [\d.]+%", done.stdout)
     assert re.search(r"best test accuracy +[\d.]+% \(step (6|12)\)", done.stdout)
@@ -85,7 +87,11 @@ def test_a_stopped_run_continues_as_if_it_had_not_been_stopped(flaxnets, number,
     program, *arguments = shlex.split(command)
     assert program == "flaxnets"
     resumed = subprocess.run(
-        [*flaxnets.command("list")[:-1], *arguments], cwd=flaxnets.folder, env=environment, text=True, capture_output=True
+        [*flaxnets.command("list")[:-1], *arguments],
+        cwd=flaxnets.folder,
+        env=environment,
+        text=True,
+        capture_output=True,
     )
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert f"steps {int(stopped) + 1} to 200" in resumed.stdout
@@ -121,8 +127,9 @@ def test_a_finished_run_that_is_resumed_says_so_and_changes_nothing(flaxnets):
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(flaxnets):
     said = flaxnets.refuses(*SHORT, "--optimizer.peak-lr", 1e30, "--evaluate-every", 0.04)
     step, kept = re.fullmatch(
-        r"The (?:loss|gradient norm|test loss) is (?:nan|inf) (?:at|after) step (\d+); the checkpoint of step (\d+) is good\. Start anew under "
-        r"another --name with a lower --optimizer\.peak-lr or a longer --optimizer\.warmup-epochs\.",
+        r"The (?:loss|gradient norm|test loss) is (?:nan|inf) (?:at|after) step (\d+); the checkpoint of step (\d+) is "
+        r"good\. Start anew under another --name with a lower --optimizer\.peak-lr or a longer "
+        r"--optimizer\.warmup-epochs\.",
         said,
     ).groups()
     newest, state = final_state(flaxnets.folder / "runs" / "tiny_net-flaxnets_digits")

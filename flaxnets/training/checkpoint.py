@@ -56,9 +56,7 @@ class Checkpoints:
                 self._manager.close()
                 self._set_aside(step, str(error).strip().split("\n")[0])
                 self._manager = self._open()
-        raise RunFolderError(
-            f"No checkpoint in {self._folder} can be restored; train anew under another --name."
-        )
+        raise RunFolderError(f"No checkpoint in {self._folder} can be restored; train anew under another --name.")
 
     def best(self) -> tuple[int, float] | None:
         """Step and test accuracy of the best checkpoint, or None before the first evaluation."""

@@ -10,7 +10,7 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flaxnets.layers import Convolution, ConvNorm, GlobalMean, MaxPool, convolve, he_normal, uniform_fan_in
+from flaxnets.layers import ConvNorm, Convolution, GlobalMean, MaxPool, convolve, he_normal, uniform_fan_in
 from flaxnets.layers.convolution import Geometry, _better_as_product, _plain
 
 

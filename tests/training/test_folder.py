@@ -64,16 +64,22 @@ def test_another_runs_folder_is_refused_with_the_differences(run_of, resume):
 def test_a_folder_that_is_no_run_is_left_alone(run_of, tmp_path):
     (tmp_path / "runs" / "mine").mkdir(parents=True)
     (tmp_path / "runs" / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(RunFolderError, match=r"holds another run: it has no readable run\.json\. Choose another --name"):
+    with pytest.raises(
+        RunFolderError, match=r"holds another run: it has no readable run\.json\. Choose another --name"
+    ):
         choose_folder(run_of(name="mine"))
 
 
 def test_there_must_be_a_run_to_resume(run_of):
-    with pytest.raises(RunFolderError, match=r"There is no run to resume in .*resnet50-flaxnets_digits; start it without"):
+    with pytest.raises(
+        RunFolderError, match=r"There is no run to resume in .*resnet50-flaxnets_digits; start it without"
+    ):
         choose_folder(run_of(resume=True))
 
 
 def test_an_unwritable_place_is_named(run_of, tmp_path):
     (tmp_path / "runs").write_text("a file where the folder should be")
-    with pytest.raises(RunFolderError, match=r"Cannot write the run folder .*: Not a directory; choose another .*--runs"):
+    with pytest.raises(
+        RunFolderError, match=r"Cannot write the run folder .*: Not a directory; choose another .*--runs"
+    ):
         create(run_of())

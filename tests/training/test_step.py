@@ -124,7 +124,9 @@ def test_randomness_depends_on_seed_step_and_device():
     losses = [float(parallel(state.replace(step=jnp.int32(n)), repeated)[1]["loss"]) for n in (0, 0, 1)]
     alone = meshes.data_parallel(step, mesh_of(1))(state, {n: a[:4] for n, a in repeated.items()})[1]["loss"]
     assert losses[0] == losses[1] != losses[2]
-    assert losses[0] != pytest.approx(8 * float(alone), rel=1e-5)  # eight devices with one key would drop the same units
+    assert losses[0] != pytest.approx(
+        8 * float(alone), rel=1e-5
+    )  # eight devices with one key would drop the same units
 
 
 def test_training_lowers_the_loss_and_moves_the_running_averages():
@@ -165,7 +167,9 @@ def test_cross_entropy_equals_the_slow_sum(batch, classes, smoothing, seed):
         log_probabilities = row - np.log(np.exp(row).sum())
         target = [(i == label) * (1 - smoothing) + smoothing / classes for i in range(classes)]
         expected.append(-sum(t * p for t, p in zip(target, log_probabilities, strict=True)))
-    np.testing.assert_allclose(cross_entropy(jnp.asarray(logits), jnp.asarray(labels), smoothing), expected, rtol=2e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        cross_entropy(jnp.asarray(logits), jnp.asarray(labels), smoothing), expected, rtol=2e-4, atol=1e-5
+    )
 
 
 def test_normalised_images_have_mean_0_and_deviation_1():
@@ -181,7 +185,9 @@ def test_the_learning_rate_warms_up_then_falls_as_a_cosine():
     assert [float(rate(step)) for step in (0, 5, 10)] == pytest.approx([0, 0.1, 0.2])
     for step in (35, 60, 110):
         assert float(rate(step)) == pytest.approx(0.1 * (1 + np.cos(np.pi * (step - 10) / 100)), abs=1e-6)
-    with pytest.raises(ConfigError, match=r"The warm-up of 5 steps leaves nothing of a run of 5; lower --optimizer\.warm"):
+    with pytest.raises(
+        ConfigError, match=r"The warm-up of 5 steps leaves nothing of a run of 5; lower --optimizer\.warm"
+    ):
         learning_rate(Optimizer(), 256, warmup_steps=5, total_steps=5)
 
 
@@ -190,7 +196,9 @@ def test_sgd_is_nesterov_momentum_with_decay_of_kernels_only():
     params = {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.full(2, 3.0)}
     state, velocity = optimizer.init(params), {"kernel": 0.0, "bias": 0.0}
     for gradient in (1.0, -2.0):
-        updates, state = optimizer.update(jax.tree.map(lambda p, g=gradient: jnp.full_like(p, g), params), state, params)
+        updates, state = optimizer.update(
+            jax.tree.map(lambda p, g=gradient: jnp.full_like(p, g), params), state, params
+        )
         for name, decay in (("kernel", 0.01), ("bias", 0.0)):
             slope = gradient + decay * float(params[name].reshape(-1)[0])
             velocity[name] = 0.9 * velocity[name] + slope
