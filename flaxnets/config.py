@@ -8,8 +8,8 @@ import pydantic
 
 from flaxnets.errors import ConfigError, did_you_mean
 
-# What may differ between a run and its continuation, because it changes no result.
-PLACES = frozenset({"experiment", "runs", "name", "resume", "compilation_cache", "data.dir"})
+# What may differ between a run and its continuation: none of it changes what is computed.
+NO_RESULT = frozenset({"experiment", "runs", "name", "resume", "keep", "log_every", "compilation_cache", "data.dir"})
 
 
 class Part(pydantic.BaseModel):
@@ -147,7 +147,7 @@ def settings(run: Run) -> dict[str, Any]:
         for key, value in tree.items():
             if isinstance(value, dict):
                 yield from flat(value, f"{prefix}{key}.")
-            elif prefix + key not in PLACES:
+            elif prefix + key not in NO_RESULT:
                 yield prefix + key, value
 
     return dict(flat(run.model_dump(mode="json")))

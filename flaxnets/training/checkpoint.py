@@ -44,8 +44,11 @@ class Checkpoints:
     def restore_latest(self, like: TrainState) -> TrainState:
         """The newest readable state, placed as `like`; a damaged checkpoint is set aside as `damaged-STEP`.
 
+        Returns:
+          `like` itself where none was written yet: the run was stopped before its first checkpoint.
+
         Raises:
-          RunFolderError: there is no checkpoint, or none that can be read.
+          RunFolderError: there were checkpoints, and none can be read.
         """
         target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like)
         steps = sorted(self._manager.all_steps(), reverse=True)
@@ -56,6 +59,8 @@ class Checkpoints:
                 self._manager.close()
                 self._set_aside(step, str(error).strip().split("\n")[0])
                 self._manager = self._open()
+        if not any(self._folder.glob("damaged-*")):
+            return like
         raise RunFolderError(f"No checkpoint in {self._folder} can be restored; train anew under another --name.")
 
     def best(self) -> tuple[int, float] | None:

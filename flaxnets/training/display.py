@@ -41,7 +41,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """A line above the bar."""
-        self._console.print(text, soft_wrap=True, markup=False)
+        self._console.print(text, soft_wrap=not self._console.is_terminal, markup=False)
 
     def advance(self, step: int) -> None:
         """Steps done so far."""
@@ -60,10 +60,8 @@ class Display:
     def evaluated(self, step: int, epoch: float, metrics: dict[str, float], train: dict[str, float]) -> None:
         """A line an evaluation."""
         self.say(
-            f"epoch {epoch:5.1f}  step {step:6d}  "
-            f"train loss {train['loss']:.4f}  test loss {metrics['loss']:.4f}  "
-            f"test accuracy {metrics['accuracy']:.2%}  "
-            f"{train['images_per_second']:.0f} images/s"
+            f"epoch {epoch:5.1f}  step {step:5d}  loss {train['loss']:.3f}  "
+            f"test loss {metrics['loss']:.3f}  test accuracy {metrics['accuracy']:.2%}"
         )
 
     def summary(self, rows: dict[str, str]) -> None:

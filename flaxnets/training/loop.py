@@ -43,10 +43,12 @@ class Meter:
     def restart(self) -> None:
         """Start the clock anew, after something other than training."""
         self._started = time.perf_counter()
+        self._images = 0
 
     def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
         """Keep the metrics of one step."""
         self._waiting.append((step, metrics))
+        self._images += self._batch_size
 
     def read(self) -> dict[str, float]:
         """Means since the last reading, gradient norm of the last step, and images a second.
@@ -66,7 +68,7 @@ class Meter:
             "loss": sum(metrics["loss"] for _, metrics in steps) / count,
             "accuracy": sum(metrics["correct"] for _, metrics in steps) / count,
             "gradient_norm": steps[-1][1]["gradient_norm"],
-            "images_per_second": len(steps) * self._batch_size / seconds,
+            "images_per_second": self._images / seconds,
         }
         self.restart()
         return means
