@@ -81,6 +81,20 @@ def _list(options: list[str], command: list[str]) -> int:
     return 0
 
 
+def _new_plugin(options: list[str], command: list[str]) -> int:
+    """Write a package that adds an architecture."""
+    from flaxnets.tools.new_plugin import write_plugin
+
+    parser = argparse.ArgumentParser(prog="flaxnets new-plugin", description=_new_plugin.__doc__)
+    parser.add_argument("name", help="name of the architecture, such as my_net")
+    parser.add_argument("folder", type=Path, help="new folder for the package")
+    arguments = parser.parse_args(options)
+    for file in write_plugin(arguments.name, arguments.folder):
+        print(file)
+    print(f'Install, test and train it: cd {arguments.folder} && pip install -e ".[test]" && pytest')
+    return 0
+
+
 def _print_architectures(rows: list[dict]) -> None:
     from rich import box
     from rich.console import Console
@@ -102,8 +116,8 @@ def _print_architectures(rows: list[dict]) -> None:
 
 def _usage() -> str:
     lines = ["usage: flaxnets COMMAND [OPTIONS]", "", "Image classifiers for JAX.", "", "commands:"]
-    lines += [f"  {name:<8}{function.__doc__}" for name, function in COMMANDS.items()]
+    lines += [f"  {name:<12}{function.__doc__}" for name, function in COMMANDS.items()]
     return "\n".join([*lines, "", "`flaxnets COMMAND --help` explains one command."])
 
 
-COMMANDS = {"train": _train, "list": _list}
+COMMANDS = {"train": _train, "list": _list, "new-plugin": _new_plugin}

@@ -76,6 +76,8 @@ class Run(Part):
 
     arch: str = "resnet50"
     """Architecture, see `flaxnets list`."""
+    options: dict[str, int | float | bool | str] = {}
+    """Options of the architecture, such as `width 0.5`; `flaxnets info ARCH` lists them."""
     epochs: float = pydantic.Field(default=15.0, gt=0)
     """Passes over the training images."""
     steps: int | None = pydantic.Field(default=None, gt=0)

@@ -45,7 +45,12 @@ def train(run: Run, command: list[str]) -> int:
     update = optimizer.sgd(run.optimizer, schedule)
 
     model = models.create(
-        run.arch, len(data.class_names), data.channels, dtype=jax.numpy.dtype(run.dtype), seed=run.seed
+        run.arch,
+        len(data.class_names),
+        data.channels,
+        dtype=jax.numpy.dtype(run.dtype),
+        seed=run.seed,
+        **run.options,
     )
     code |= programs.loaded_files() - loaded_for_data
     definition, params, batch_stats = state.split_model(model, sync_batch_norm=run.sync_batch_norm)

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -79,3 +80,37 @@ class CommandLine:
 @pytest.fixture
 def flaxnets(tmp_path, shared_folder, data_dir, tiny_plugin) -> CommandLine:
     return CommandLine(tmp_path, shared_folder, tiny_plugin)
+
+
+class Environment:
+    """A fresh virtual environment with flaxnets in it, built and installed by pip.
+
+    There is no network in tests, so it borrows the dependencies from the environment that runs them.
+    """
+
+    def __init__(self, home: Path):
+        self._home = home
+        self.python = home / "bin" / "python"
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
+        purelib = sysconfig.get_path("purelib", vars={"base": str(home), "platbase": str(home)})
+        borrowed = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
+        Path(purelib, "borrowed.pth").write_text(borrowed)
+        self.install(TESTS.parent)
+
+    def install(self, *packages: Path) -> None:
+        """Install packages from copies of their source, because setuptools writes beside what it builds."""
+        unwanted = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "runs")
+        copies = [shutil.copytree(p, self._home / "source" / p.name, ignore=unwanted) for p in packages]
+        pip = [sys.executable, "-m", "pip", "--python", self.python, "install", "--quiet", "--no-index", "--no-deps"]
+        subprocess.run([*pip, "--no-build-isolation", *copies], check=True)
+
+    def run(self, folder: Path, *arguments: object) -> subprocess.CompletedProcess:
+        """Run `python ARGUMENTS` of this environment, on one device."""
+        variables = {**os.environ, "XLA_FLAGS": ""}
+        line = [self.python, *map(str, arguments)]
+        return subprocess.run(line, cwd=folder, env=variables, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="session")
+def fresh_environment(tmp_path_factory) -> Environment:
+    return Environment(tmp_path_factory.mktemp("environment"))

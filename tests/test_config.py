@@ -41,6 +41,15 @@ def test_options_override_the_experiment(experiment):
     assert parse_run([f"--experiment={file}"]).data.batch_size == 8
 
 
+def test_options_of_the_architecture_keep_their_types(experiment):
+    file = experiment('[options]\nwidth = 0.5\nstem = "small"\n')
+    assert load_experiment(file).options == {"width": 0.5, "stem": "small"}
+    assert parse_run(["--options", "width", "0.5", "stem", "small", "depth", "3"]).options == {
+        "width": 0.5, "stem": "small", "depth": 3
+    }  # fmt: skip
+    assert settings(load_experiment(file))["options.width"] == 0.5
+
+
 def test_a_run_cannot_be_changed():
     with pytest.raises(pydantic.ValidationError, match="frozen"):
         Run().epochs = 3  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,11 +1,6 @@
 """Foreign plugins, installed by pip into a fresh virtual environment beside flaxnets, as their authors publish them."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -14,35 +9,13 @@ TESTS = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def python(tmp_path_factory) -> Path:
-    """The interpreter of a fresh environment with flaxnets and three foreign plugins.
-
-    There is no network in tests, so the environment borrows the dependencies from the one that runs them.
-    """
-    home = tmp_path_factory.mktemp("environment")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
-    python = home / "bin" / "python"
-    purelib = sysconfig.get_path("purelib", vars={"base": str(home), "platbase": str(home)})
-    borrowed = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
-    Path(purelib, "borrowed.pth").write_text(borrowed)
-    plugins = ("tests/third_party", "tests/third_party_broken", "tests/third_party_clash")
-    source = home / "source"  # setuptools writes beside what it builds
-    unwanted = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "runs")
-    shutil.copytree(TESTS.parent, source, ignore=unwanted)
-    install = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-index", "--no-deps"]
-    subprocess.run([*install, "--no-build-isolation", source, *(source / plugin for plugin in plugins)], check=True)
-    return python
+def environment(fresh_environment):
+    fresh_environment.install(*(TESTS / name for name in ("third_party", "third_party_broken", "third_party_clash")))
+    return fresh_environment
 
 
-def run(python: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "XLA_FLAGS": ""}
-    return subprocess.run(
-        [python, "-m", "flaxnets", *arguments], cwd=folder, env=environment, capture_output=True, text=True
-    )
-
-
-def test_all_are_listed_by_what_they_state(python, tmp_path):
-    done = run(python, tmp_path, "list", "--json")
+def test_all_are_listed_by_what_they_state(environment, tmp_path):
+    done = environment.run(tmp_path, "-m", "flaxnets", "list", "--json")
     rows = {row["name"]: row for row in json.loads(done.stdout)}
     assert rows["tiny_net"] == {
         "name": "tiny_net", "package": "flaxnets-tiny 0.3.0", "num_params": 18_416, "paper": "tests/third_party"
@@ -54,9 +27,11 @@ def test_all_are_listed_by_what_they_state(python, tmp_path):
 
 
 @pytest.mark.parametrize("arch", ["tiny_net", "evilnet:resnet50"])
-def test_a_foreign_architecture_trains(python, tmp_path, data_dir, shared_folder, arch):
+def test_a_foreign_architecture_trains(environment, tmp_path, data_dir, shared_folder, arch):
     options = ["--arch", arch, "--steps", "3", "--optimizer.warmup-epochs", "0", "--data.dir", str(data_dir)]
-    done = run(python, tmp_path, "train", *options, "--compilation-cache", str(shared_folder / "compiled"))
+    done = environment.run(
+        tmp_path, "-m", "flaxnets", "train", *options, "--compilation-cache", str(shared_folder / "compiled")
+    )
     assert done.returncode == 0, done.stderr
     assert "best test accuracy" in done.stdout
 
@@ -68,8 +43,8 @@ def test_a_foreign_architecture_trains(python, tmp_path, data_dir, shared_folder
         ("broken_net", "The plugin of 'broken_net' (package flaxnets-broken 0.1.0) cannot be imported: ModuleNotFound"),
     ],
 )
-def test_a_clash_and_a_broken_plugin_are_explained(python, tmp_path, arch, message):
-    done = run(python, tmp_path, "train", "--arch", arch)
+def test_a_clash_and_a_broken_plugin_are_explained(environment, tmp_path, arch, message):
+    done = environment.run(tmp_path, "-m", "flaxnets", "train", "--arch", arch)
     assert done.returncode == 2
     assert done.stderr.startswith("Error: " + message)
     assert len(done.stderr.splitlines()) == 1
