@@ -55,16 +55,17 @@ def train(run: Run, command: list[str]) -> int:
     code |= programs.loaded_files() - loaded_for_data
     definition, params, batch_stats = state.split_model(model, sync_batch_norm=run.sync_batch_norm)
     del model  # the first step gives its arrays away
-    now = jax.jit(lambda params, batch_stats: state.initial_state(params, batch_stats, update))(params, batch_stats)
+    now = jax.jit(lambda params, batch_stats: state.initial_state(params, batch_stats, update, run.seed))(
+        params, batch_stats
+    )
     now = jax.device_put(now, mesh.copied(devices))
     num_params = sum(parameter.size for parameter in jax.tree.leaves(params))
 
     facts = {"class_names": data.class_names, "mean": data.mean, "std": data.std, "num_params": num_params}
     constants = {**settings(run), **facts, "total_steps": total_steps, "warmup_steps": warmup_steps}
+    del constants["seed"]  # a part of the state
     statistics = {"mean": data.mean, "std": data.std}
-    train_step = step.make_train_step(
-        definition, update, **statistics, label_smoothing=run.label_smoothing, seed=run.seed
-    )
+    train_step = step.make_train_step(definition, update, **statistics, label_smoothing=run.label_smoothing)
     eval_step = step.make_eval_step(definition, **statistics)
     kept = {"cache": cache, "code": code}
     train_program = programs.Program(

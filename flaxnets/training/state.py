@@ -21,12 +21,14 @@ class TrainState:
 
     Attributes:
       step: number of updates made, int32.
+      seed: of the step's randomness, uint32; here and not in the program, which serves all seeds.
       params: trained parameters, nested dictionaries of float32 arrays.
       batch_stats: running averages of batch norm, likewise.
       optimizer: optax's state.
     """
 
     step: jax.Array
+    seed: jax.Array
     params: dict[Any, Any]
     batch_stats: dict[Any, Any]
     optimizer: optax.OptState
@@ -81,10 +83,16 @@ def split_model(model: ImageClassifier, *, sync_batch_norm: bool = False) -> tup
     return ModelDefinition(definition, inference, streams), nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)
 
 
-def initial_state(params: dict, batch_stats: dict, optimizer: optax.GradientTransformation) -> TrainState:
+def initial_state(
+    params: dict, batch_stats: dict, optimizer: optax.GradientTransformation, seed: int = 0
+) -> TrainState:
     """The state before the first step."""
     return TrainState(
-        step=jnp.zeros((), jnp.int32), params=params, batch_stats=batch_stats, optimizer=optimizer.init(params)
+        step=jnp.zeros((), jnp.int32),
+        seed=jnp.asarray(seed, jnp.uint32),
+        params=params,
+        batch_stats=batch_stats,
+        optimizer=optimizer.init(params),
     )
 
 

@@ -36,7 +36,6 @@ def make_train_step(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     label_smoothing: float = 0.0,
-    seed: int = 0,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The training step of one device: `(state, batch) -> (state, metrics)`.
 
@@ -46,7 +45,7 @@ def make_train_step(
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), state.step), lax.axis_index(AXIS))
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(state.seed), state.step), lax.axis_index(AXIS))
         images = normalise(batch["image"], mean, std)
 
         def loss_of(params: dict) -> tuple[jax.Array, tuple[dict, Metrics]]:
@@ -59,6 +58,7 @@ def make_train_step(
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
         new_state = TrainState(
             step=state.step + 1,
+            seed=state.seed,
             params=jax.tree.map(jnp.add, state.params, updates),
             batch_stats=batch_stats,
             optimizer=optimizer_state,

@@ -55,8 +55,8 @@ def prepared(build, *, sync_batch_norm: bool = False):
     """A training step and its first state."""
     definition, params, batch_stats = split_model(build(nnx.Rngs(0)), sync_batch_norm=sync_batch_norm)
     optimizer = sgd(Optimizer(), optax.constant_schedule(0.1))
-    step = make_train_step(definition, optimizer, **STATISTICS, label_smoothing=0.1, seed=3)
-    return step, initial_state(params, batch_stats, optimizer), definition
+    step = make_train_step(definition, optimizer, **STATISTICS, label_smoothing=0.1)
+    return step, initial_state(params, batch_stats, optimizer, seed=3), definition
 
 
 def run(step, state, devices: int, steps: int = 2):
@@ -123,7 +123,9 @@ def test_randomness_depends_on_seed_step_and_device():
     parallel = meshes.data_parallel(step, mesh_of(8))
     losses = [float(parallel(state.replace(step=jnp.int32(n)), repeated)[1]["loss"]) for n in (0, 0, 1)]
     alone = meshes.data_parallel(step, mesh_of(1))(state, {n: a[:4] for n, a in repeated.items()})[1]["loss"]
+    other = float(parallel(state.replace(seed=jnp.uint32(4)), repeated)[1]["loss"])
     assert losses[0] == losses[1] != losses[2]
+    assert other not in losses
     assert losses[0] != pytest.approx(
         8 * float(alone), rel=1e-5
     )  # eight devices with one key would drop the same units
