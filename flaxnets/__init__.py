@@ -7,13 +7,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["FlaxnetsError", "available", "create"]
+__all__ = ["FlaxnetsError", "available", "create", "summary"]
 
 if TYPE_CHECKING:
     from flaxnets.errors import FlaxnetsError
     from flaxnets.models import create
+    from flaxnets.summaries import summary
 
-_HOME = {"FlaxnetsError": "flaxnets.errors", "create": "flaxnets.models"}
+_HOME = {"FlaxnetsError": "flaxnets.errors", "create": "flaxnets.models", "summary": "flaxnets.summaries"}
 
 
 def available(pattern: str = "*") -> list[str]:

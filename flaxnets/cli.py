@@ -1,12 +1,25 @@
 """The command line: parses, dispatches, and turns mistakes of the user into one sentence and exit code 2."""
 
 import argparse
-import json
+import importlib
+import os
 import sys
 from pathlib import Path
 
 from flaxnets.config import Run, load_experiment, option_names
 from flaxnets.errors import ConfigError, FlaxnetsError, did_you_mean
+
+# Every command but `train` is a module of flaxnets.tools, imported when it is asked for, and what it says of itself.
+TOOLS = {
+    "list": ("list_architectures", "List the architectures that are installed."),
+    "info": ("info", "Show an architecture's paper, input, published accuracy and options."),
+    "summary": (
+        "summary",
+        "Show an architecture's layers: shapes, parameters, multiply-adds, receptive fields, memory.",
+    ),
+    "new-plugin": ("new_plugin", "Write a package that adds an architecture."),
+}
+TRAIN = "Train an architecture on a data set."
 
 
 def main(arguments: list[str] | None = None, command: list[str] | None = None) -> int:
@@ -14,24 +27,22 @@ def main(arguments: list[str] | None = None, command: list[str] | None = None) -
 
     Args:
       arguments: command and options; those of the process if None.
-      command: what the user typed in place of `flaxnets COMMAND`, for messages that repeat it.
+      command: what the user typed in place of `flaxnets train`, for messages that repeat it.
     """
     name, *options = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        if name in ("-h", "--help"):
-            print(_usage())
-            return 0
-        if name not in COMMANDS:
-            raise ConfigError(
-                f"There is no command {name!r}.{did_you_mean(name, COMMANDS)} `flaxnets --help` lists all."
-            )
-        return COMMANDS[name](options, command or ["flaxnets", name])
+        code = _run(name, options, command or ["flaxnets", name])
+        sys.stdout.flush()
+        return code
     except FlaxnetsError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Stopped before the first step; nothing was trained.", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever reads, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def parse_run(options: list[str]) -> Run:
@@ -54,70 +65,23 @@ def parse_run(options: list[str]) -> Run:
     return run
 
 
-def _train(options: list[str], command: list[str]) -> int:
-    """Train an architecture on a data set."""
-    run = parse_run(options)
-    from flaxnets.run import train
+def _run(name: str, options: list[str], command: list[str]) -> int:
+    if name in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if name == "train":
+        run = parse_run(options)
+        from flaxnets.run import train
 
-    return train(run, [*command, *options])
-
-
-def _list(options: list[str], command: list[str]) -> int:
-    """List the architectures that are installed."""
-    from flaxnets import registry
-
-    parser = argparse.ArgumentParser(prog="flaxnets list", description=_list.__doc__)
-    parser.add_argument("pattern", nargs="?", default="*", help="shell pattern of names, such as 'resnet*'")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    arguments = parser.parse_args(options)
-    rows = [
-        {"name": entry.label, "package": f"{entry.distribution} {entry.version}", **entry.published()}
-        for entry in registry.available(arguments.pattern)
-    ]
-    if arguments.json:
-        print(json.dumps(rows, indent=2))
-    else:
-        _print_architectures(rows)
-    return 0
-
-
-def _new_plugin(options: list[str], command: list[str]) -> int:
-    """Write a package that adds an architecture."""
-    from flaxnets.tools.new_plugin import write_plugin
-
-    parser = argparse.ArgumentParser(prog="flaxnets new-plugin", description=_new_plugin.__doc__)
-    parser.add_argument("name", help="name of the architecture, such as my_net")
-    parser.add_argument("folder", type=Path, help="new folder for the package")
-    arguments = parser.parse_args(options)
-    for file in write_plugin(arguments.name, arguments.folder):
-        print(file)
-    print(f'Install, test and train it: cd {arguments.folder} && pip install -e ".[test]" && pytest')
-    return 0
-
-
-def _print_architectures(rows: list[dict]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("name", no_wrap=True)
-    table.add_column("package")
-    table.add_column("parameters", justify="right")
-    table.add_column("paper")
-    for row in rows:
-        parameters = f"{row['num_params']:,}" if "num_params" in row else "-"
-        table.add_row(row["name"], row["package"], parameters, row.get("paper", "-"))
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 200  # a pipe has no edge to wrap at
-    console.print(table)
+        return train(run, [*command, *options])
+    if name not in TOOLS:
+        near = did_you_mean(name, ["train", *TOOLS])
+        raise ConfigError(f"There is no command {name!r}.{near} `flaxnets --help` lists all.")
+    module, description = TOOLS[name]
+    return importlib.import_module(f"flaxnets.tools.{module}").main(options, description)
 
 
 def _usage() -> str:
     lines = ["usage: flaxnets COMMAND [OPTIONS]", "", "Image classifiers for JAX.", "", "commands:"]
-    lines += [f"  {name:<12}{function.__doc__}" for name, function in COMMANDS.items()]
+    lines += [f"  {name:<12}{text}" for name, text in {"train": TRAIN, **{k: v[1] for k, v in TOOLS.items()}}.items()]
     return "\n".join([*lines, "", "`flaxnets COMMAND --help` explains one command."])
-
-
-COMMANDS = {"train": _train, "list": _list, "new-plugin": _new_plugin}

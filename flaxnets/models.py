@@ -1,6 +1,6 @@
 """Makes models by name."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 from flax import nnx
@@ -8,6 +8,8 @@ from flax import nnx
 from flaxnets import registry
 from flaxnets.errors import ArchitectureError, did_you_mean
 from flaxnets.plugin import ImageClassifier
+
+Model = TypeVar("Model", bound=nnx.Module)
 
 
 def create(
@@ -49,6 +51,6 @@ def create(
     return in_mode(model, training=False)
 
 
-def in_mode(model: ImageClassifier, *, training: bool) -> ImageClassifier:
+def in_mode(model: Model, *, training: bool) -> Model:
     """A view of a model, sharing its variables, that trains or infers (batch norm by running averages, no dropout)."""
     return nnx.view(model, deterministic=not training, use_running_average=not training, raise_if_not_found=False)

@@ -46,22 +46,21 @@ def check_structure(architecture: Architecture) -> None:
     others = nnx.state(model, nnx.Not(nnx.Any(nnx.Param, nnx.BatchStat, nnx.RngState)))
     assert not jax.tree.leaves(others), f"flaxnets would not know how to train {nnx.to_pure_dict(others)}"
 
-    for dtype in (jnp.float32, jnp.bfloat16):
-        for classes, channels in ((7, 3), (1000, 1)):
-            variant = _abstract(architecture, num_classes=classes, in_channels=channels, dtype=dtype)
-            logits = _evaluate(variant, (2, size, size, channels))
-            assert logits.shape == (2, classes), f"logits are {logits.shape} for 2 images and {classes} classes"
-            assert logits.dtype == jnp.float32, f"logits are {logits.dtype} where the computation is {jnp.dtype(dtype)}"
-            wrong = {str(leaf.dtype) for leaf in jax.tree.leaves(nnx.state(variant, nnx.Param))} - {"float32"}
-            assert not wrong, f"parameters are {wrong} where the computation is {jnp.dtype(dtype)}; keep them float32"
-    embedding = _evaluate(_abstract(architecture, num_classes=0), (2, size, size, 3))
-    assert embedding.ndim == 2, f"without a classifier it returns {embedding.shape}, not [batch, features]"
-
-    maps = _evaluate(model, (2, size, size, 3), ImageClassifier.features)
+    logits, maps = _evaluate(model, (2, size, size, 3))
+    assert logits.shape == (2, 1000), f"logits are {logits.shape} for 2 images and 1000 classes"
     assert len(maps) == len(model.stages), f"{len(maps)} feature maps of {len(model.stages)} stages"
-    sizes = [size, *(feature_map.shape[1] for feature_map in maps)]
     assert all(feature_map.ndim == 4 for feature_map in maps), "feature maps are not [batch, height, width, channels]"
+    sizes = [size, *(feature_map.shape[1] for feature_map in maps)]
     assert sizes == sorted(sizes, reverse=True), f"feature maps grow: {sizes} pixels"
+
+    half = _abstract(architecture, num_classes=7, in_channels=1, dtype=jnp.bfloat16)
+    wrong = {str(leaf.dtype) for leaf in jax.tree.leaves(nnx.state(half, nnx.Param))} - {"float32"}
+    assert not wrong, f"parameters are {wrong} where the computation is bfloat16; keep them float32"
+    logits, _ = _evaluate(half, (2, size, size, 1))
+    assert logits.shape == (2, 7), f"logits are {logits.shape} for 2 grey images and 7 classes"
+    assert logits.dtype == jnp.float32, f"logits are {logits.dtype} where the computation is bfloat16"
+    embedding, _ = _evaluate(_abstract(architecture, num_classes=0), (2, size, size, 3))
+    assert embedding.ndim == 2, f"without a classifier it returns {embedding.shape}, not [batch, features]"
 
 
 def check_behaviour(architecture: Architecture, *, image_size: int = 64, **options: Any) -> None:
@@ -121,11 +120,15 @@ def _abstract(architecture: Architecture, num_classes: int = 1000, in_channels: 
     )
 
 
-def _evaluate(model: ImageClassifier, shape: tuple[int, ...], function: Any = ImageClassifier.__call__) -> Any:
-    """The shapes that inference on images of this shape returns."""
+def _evaluate(model: ImageClassifier, shape: tuple[int, ...]) -> tuple[Any, list[Any]]:
+    """The shapes of the logits and of the feature maps that inference on images of this shape returns."""
     definition, state = nnx.split(in_mode(model, training=False))
-    images = jax.ShapeDtypeStruct(shape, jnp.float32)
-    return jax.eval_shape(lambda state, images: function(nnx.merge(definition, state), images), state, images)
+
+    def infer(state: Any, images: jax.Array):
+        model = nnx.merge(definition, state)
+        return model(images), model.features(images)
+
+    return jax.eval_shape(infer, state, jax.ShapeDtypeStruct(shape, jnp.float32))
 
 
 def _through_bytes(tree: Any) -> Any:

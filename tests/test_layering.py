@@ -7,17 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    "errors",
-    "plugin",
-    "layers",
-    "registry",
-    "models",
-    "config",
-    "data",
-    "training",
-    "tools testing",
-    "run cli __main__",
-]
+    "errors", "plugin", "layers", "registry", "weights fold", "models", "trace", "summaries", "config", "data",
+    "training", "tools testing", "run cli __main__",
+]  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}
 PLUGINS = {path.name for path in (ROOT / "plugins").iterdir() if path.is_dir()}
 FILES = sorted([*(ROOT / "flaxnets").rglob("*.py"), *(ROOT / "plugins").rglob("*.py")])

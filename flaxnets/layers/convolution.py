@@ -60,7 +60,7 @@ class Convolution(nnx.Module):
         self.geometry = Geometry((strides, strides), ((before, after), (before, after)), groups)
         self.dtype = dtype
         self.kernel = nnx.Param(
-            he_normal(rngs.params(), (kernel_size, kernel_size, in_channels // groups, out_channels), groups)
+            he_normal(rngs.params(), (kernel_size, kernel_size, in_channels // groups, out_channels), groups=groups)
         )
         self.bias = nnx.Param(jnp.zeros(out_channels)) if use_bias else None
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def he_normal(key: jax.Array, shape: Sequence[int], groups: int = 1, dtype: Any = jnp.float32) -> jax.Array:
+def he_normal(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32, *, groups: int = 1) -> jax.Array:
     """Normal with variance 2 / fan-out, for a kernel [height, width, in channels / groups, out channels].
 
     The fan-out is what one input value feeds: height * width * out channels / groups.

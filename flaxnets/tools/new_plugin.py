@@ -1,5 +1,6 @@
 """`flaxnets new-plugin`: writes a package that adds an architecture, ready to install, list, test and train."""
 
+import argparse
 import re
 from pathlib import Path
 
@@ -8,6 +9,18 @@ from flaxnets.errors import ArchitectureError
 
 TEMPLATE = Path(__file__).parent / "template"
 PLACEHOLDER = "my_net"  # stands for the new name in the template's text and file names
+
+
+def main(options: list[str], description: str) -> int:
+    """Carry out the command and return its exit code. Raises ArchitectureError for whatever the user can mend."""
+    parser = argparse.ArgumentParser(prog="flaxnets new-plugin", description=description)
+    parser.add_argument("name", help="name of the architecture, such as my_net")
+    parser.add_argument("folder", type=Path, help="new folder for the package")
+    arguments = parser.parse_args(options)
+    for file in write_plugin(arguments.name, arguments.folder):
+        print(file)
+    print(f'Install, test and train it: cd {arguments.folder} && pip install -e ".[test]" && pytest')
+    return 0
 
 
 def write_plugin(name: str, folder: Path) -> list[Path]:
