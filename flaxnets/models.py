@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from flaxnets import registry
+from flaxnets.errors import ArchitectureError, did_you_mean
 from flaxnets.plugin import ImageClassifier
 from flaxnets.weights.files import read_weights
 from flaxnets.weights.layouts import match
@@ -21,8 +22,9 @@ def create(
     *,
     dtype: Any = None,
     seed: int = 0,
+    **options: Any,
 ) -> ImageClassifier:
-    """A model, freshly initialised or of given weights, in inference mode (batch norm by its running averages, no dropout).
+    """A model in inference mode (batch norm by its running averages, no dropout), new or with given weights.
 
     Args:
       name: a registered architecture, see `flaxnets.available`.
@@ -32,9 +34,10 @@ def create(
         of the architecture's (torchvision's, timm's). A classifier of other classes is not taken over, with a warning.
       dtype: type of the computation, such as `jnp.bfloat16`; float32 if None. Parameters are float32 always.
       seed: of the initial values; the same on every platform.
+      options: what this architecture takes besides, such as `width=0.5`, see `flaxnets info NAME`.
 
     Raises:
-      ArchitectureError: no such architecture, or its plugin is broken.
+      ArchitectureError: no such architecture, its plugin is broken, or it takes no such option or value.
       WeightsError: the weights cannot be read or do not fit.
 
     >>> model = create("resnet18", num_classes=10, seed=1)
@@ -42,8 +45,20 @@ def create(
     (2, 10)
     """
     architecture = registry.get(name)
+    if num_classes < 0 or in_channels < 1:
+        raise ArchitectureError(
+            f"A model cannot have {num_classes} classes and {in_channels} input channels; give num_classes=0 for the "
+            "embedding, or more, and in_channels=1 or more."
+        )
+    unknown = next((option for option in options if option not in architecture.options), None)
+    if unknown:
+        known = ", ".join(f"{option}={default!r}" for option, default in architecture.options.items())
+        raise ArchitectureError(
+            f"{name} takes no option {unknown!r}.{did_you_mean(unknown, architecture.options)} "
+            f"It takes {known or 'none'}."
+        )
     model = architecture.build(
-        num_classes=num_classes, in_channels=in_channels, dtype=dtype or jnp.float32, rngs=nnx.Rngs(seed)
+        num_classes=num_classes, in_channels=in_channels, dtype=dtype or jnp.float32, rngs=nnx.Rngs(seed), **options
     )
     if weights is not None:
         arrays = match(model, read_weights(weights), architecture.layouts, name)

@@ -1,11 +1,15 @@
 """The whole contract of an architecture plugin: an `Architecture` that builds an `ImageClassifier`."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+from flaxnets.errors import ArchitectureError
 
 # The statistics with which nearly every published ImageNet model was trained, for images scaled to [0, 1].
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -23,6 +27,7 @@ class ImageClassifier(nnx.Module):
       stages: a list of lists of blocks, each block feature map -> feature map; the first block of a stage may stride.
       head: last feature map [b, h', w', c'] -> embedding [b, d].
       classifier: embedding -> logits; None gives a model that returns the embedding.
+      stride: pixels of the image a pixel of the last feature map; smaller images are refused.
     """
 
     def __init__(
@@ -32,14 +37,26 @@ class ImageClassifier(nnx.Module):
         stages: Sequence[Sequence[nnx.Module]],
         head: nnx.Module,
         classifier: nnx.Module | None,
+        stride: int = 1,
     ):
         self.stem = stem
         self.stages = nnx.List([nnx.List(blocks) for blocks in stages])
         self.head = head
         self.classifier = classifier
+        self.stride = stride
 
     def features(self, images: jax.Array) -> list[jax.Array]:
-        """The feature map after each stage, [b, h_i, w_i, c_i] each, first stage first."""
+        """The feature map after each stage, [b, h_i, w_i, c_i] each, first stage first.
+
+        Raises:
+          ArchitectureError: the images are smaller than the network's stride, so that nothing of them would be left.
+        """
+        if min(images.shape[1:3]) < self.stride:
+            height, width = images.shape[1:3]
+            raise ArchitectureError(
+                f"Images of {height}x{width} pixels are too small for a network of stride {self.stride}: give at least "
+                f"{self.stride}x{self.stride}, or shrink the stride (stem='small', where `flaxnets info NAME` has it)."
+            )
         maps = []
         x = self.stem(images)
         for blocks in self.stages:
@@ -80,11 +97,13 @@ class Architecture:
     the architecture: write them there as literals, or as the name of a constant of the same file.
 
     Attributes:
-      build: `build(num_classes=, in_channels=, dtype=, rngs=, **options)` -> `ImageClassifier`. `num_classes=0` builds
-        it without a classifier; `dtype` is the type of the computation, parameters stay float32.
+      build: `build(num_classes=, in_channels=, dtype=, rngs=, ...)` -> `ImageClassifier`. `num_classes=0` builds it
+        without a classifier; `dtype` is the type of the computation, parameters stay float32. What else it takes by
+        keyword are options of the user.
       num_params: trainable parameters at 1000 classes and 3 channels, as published.
       paper: where the architecture was published, such as `arXiv:1512.03385`.
       image_size: height and width in pixels of the images of the published result.
+      top1: published ImageNet top-1 accuracy in percent, and where it is published.
       layouts: other libraries' names for the tensors, by what the library is called; its source's come first.
       mean, std: statistics of the images that the published weights expect, a number a channel, images in [0, 1].
     """
@@ -92,7 +111,19 @@ class Architecture:
     build: Callable[..., ImageClassifier]
     num_params: int
     paper: str
+    top1: tuple[float, str] | None = None
     layouts: Mapping[str, Layout] = dataclasses.field(default_factory=dict)
     image_size: int = 224
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What a user may change, with its default: the keyword arguments of `build` that not every plugin has."""
+        given = inspect.signature(self.build).parameters.values()
+        return {
+            parameter.name: parameter.default
+            for parameter in given
+            if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+            and parameter.name not in ("num_classes", "in_channels", "dtype", "rngs")
+        }

@@ -8,7 +8,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from flaxnets.layers.checks import require_choice
 from flaxnets.layers.initializers import he_normal
+
+# Where the pixels that a kernel needs beyond the border go: PyTorch's rule and TensorFlow's.
+PADDINGS = ("symmetric", "same")
 
 
 class Geometry(NamedTuple):
@@ -20,12 +24,14 @@ class Geometry(NamedTuple):
 
 
 class Convolution(nnx.Module):
-    """Convolution with PyTorch's padding: [b, h, w, cin] -> [b, ceil(h / strides), ceil(w / strides), cout].
+    """Convolution that keeps the size: [b, h, w, cin] -> [b, ceil(h / strides), ceil(w / strides), cout].
 
     Args:
       in_channels, out_channels: feature maps in and out; both must be divisible by `groups`.
-      kernel_size: height and width of the kernel in pixels, an odd number; the padding is `kernel_size // 2`.
+      kernel_size: height and width of the kernel in pixels, an odd number.
       strides: step of the kernel in pixels, in both directions.
+      padding: `symmetric` for PyTorch's, `kernel_size // 2` on each side; `same` for TensorFlow's, only as much as the
+        kernel needs, the odd pixel at the bottom and right. They differ where `strides` is not 1.
       groups: number of groups of channels that do not see each other; `in_channels` of them is depthwise.
       use_bias: whether each output channel has a bias (zero at first).
       dtype: type of the computation; parameters are float32.
@@ -41,23 +47,38 @@ class Convolution(nnx.Module):
         kernel_size: int = 3,
         strides: int = 1,
         *,
+        padding: str = "symmetric",
         groups: int = 1,
         use_bias: bool = False,
         dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ):
+        require_choice("padding", padding, PADDINGS)
+        self.in_channels = in_channels
+        self.padding = padding
         before, after = kernel_size // 2, (kernel_size - 1) // 2
         self.geometry = Geometry((strides, strides), ((before, after), (before, after)), groups)
         self.dtype = dtype
         self.kernel = nnx.Param(
-            he_normal(rngs.params(), (kernel_size, kernel_size, in_channels // groups, out_channels))
+            he_normal(rngs.params(), (kernel_size, kernel_size, in_channels // groups, out_channels), groups)
         )
         self.bias = nnx.Param(jnp.zeros(out_channels)) if use_bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Convolve feature maps [b, h, w, cin]."""
-        x = convolve(x.astype(self.dtype), self.kernel[...].astype(self.dtype), self.geometry)
+        geometry = self.geometry
+        if self.padding == "same":
+            geometry = geometry._replace(padding=same_padding(x.shape[1:3], self.kernel.shape[:2], geometry.strides))
+        x = convolve(x.astype(self.dtype), self.kernel[...].astype(self.dtype), geometry)
         return x if self.bias is None else x + self.bias[...].astype(self.dtype)
+
+
+def same_padding(
+    size: tuple[int, ...], window: tuple[int, ...], strides: tuple[int, ...]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """TensorFlow's padding (before, after) in y and x, of a window that moves over a feature map of `size` pixels."""
+    (top, bottom), (left, right) = lax.padtype_to_pads(size, window, strides, "SAME")
+    return (top, bottom), (left, right)
 
 
 def convolve(images: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:

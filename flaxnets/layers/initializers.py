@@ -10,12 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def he_normal(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
+def he_normal(key: jax.Array, shape: Sequence[int], groups: int = 1, dtype: Any = jnp.float32) -> jax.Array:
     """Normal with variance 2 / fan-out, for a kernel [height, width, in channels / groups, out channels].
+
+    The fan-out is what one input value feeds: height * width * out channels / groups.
 
     Source: He et al. 2015, arXiv:1502.01852, section 2.2 (the backward case).
     """
-    fan_out = math.prod(shape) // shape[-2]
+    fan_out = math.prod(shape) // shape[-2] // groups
     return _draw(key, lambda random: random.standard_normal(shape, np.float32) * math.sqrt(2 / fan_out), shape, dtype)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +22,7 @@ AXES = {4: (3, 2, 0, 1), 2: (1, 0)}
 # A count that PyTorch's batch norm keeps and does not use.
 UNUSED = ".num_batches_tracked"
 
-TensorPath = tuple[str | int, ...]
+TensorPath = tuple[Any, ...]
 Tensors = Mapping[str, np.ndarray]
 
 
@@ -113,8 +114,8 @@ def match(
             problems.append(f"{slot.name} is {list(array.shape)} in place of {list(slot.shape)}")
         elif not jnp.issubdtype(array.dtype, jnp.floating):
             problems.append(f"{slot.name} holds {array.dtype} in place of real numbers")
-    for key in tensors.keys() - left_out - {slot.name for slot in wanted}:
-        problems.append(f"{key} is not in the model")
+    unknown = tensors.keys() - left_out - {slot.name for slot in wanted}
+    problems += [f"{key} is not in the model" for key in unknown]
     if problems:
         raise WeightsError(
             f"The weights do not fit {name}: {'; '.join(sorted(problems))}. Give the name, channels and options of the "
@@ -138,7 +139,7 @@ def _slot(model: ImageClassifier, layout: Layout | None, path: TensorPath, shape
     name = layout.name(tuple(module), model)
     axes = AXES.get(len(shape), same) if leaf == "kernel" else same
     turned = tuple(shape[axis] for axis in axes)
-    if leaf == "kernel" and name.rpartition(".")[2] in layout.pointwise:
+    if len(axes) == 2 and name.rpartition(".")[2] in layout.pointwise:
         turned += (1, 1)
     return Slot(path, f"{name}.{WORDS.get(leaf, leaf)}", turned, axes)
 

@@ -1,57 +1,58 @@
-"""ResNet (He et al. 2015), as a table of variants."""
+"""ResNet (He et al. 2015) and its wide, grouped, D and squeeze-excite forms, as a table of variants."""
 
 import functools
-from typing import Any
 
-import jax.numpy as jnp
-from flax import nnx
-
-from flaxnets.layers import ConvNorm, GlobalMean, MaxPool, classifier
-from flaxnets.plugin import Architecture, ImageClassifier
+from flaxnets.layers import SqueezeExcite
+from flaxnets.plugin import Architecture
 from flaxnets_resnet.blocks import BasicBlock, Bottleneck
+from flaxnets_resnet.layouts import TIMM, TORCHVISION
+from flaxnets_resnet.network import Design, build_resnet
 
-PAPER = "arXiv:1512.03385"
+RESNET = "arXiv:1512.03385"
+WIDE = "arXiv:1605.07146"
+RESNEXT = "arXiv:1611.05431"
+RESNET_D = "arXiv:1812.01187"
+SE_RESNET = "arXiv:1709.01507"
 
-
-def build_resnet(
-    block: type[BasicBlock] | type[Bottleneck],
-    blocks: tuple[int, ...],
-    *,
-    num_classes: int = 1000,
-    in_channels: int = 3,
-    dtype: Any = jnp.float32,
-    rngs: nnx.Rngs,
-) -> ImageClassifier:
-    """A ResNet with `blocks[i]` blocks in stage i, 64 * 2^i wide; every stage but the first halves the feature map."""
-    stem = nnx.Sequential(ConvNorm(in_channels, 64, 7, 2, dtype=dtype, rngs=rngs), MaxPool(3, 2))
-    channels = 64
-    stages = []
-    for stage, depth in enumerate(blocks):
-        width = 64 * 2**stage
-        stages.append([])
-        for position in range(depth):
-            strides = 2 if stage > 0 and position == 0 else 1
-            stages[-1].append(block(channels, width, strides, dtype=dtype, rngs=rngs))
-            channels = width * block.expansion
-    return ImageClassifier(
-        stem=stem,
-        stages=stages,
-        head=GlobalMean(),
-        classifier=classifier(channels, num_classes, dtype=dtype, rngs=rngs),
-    )
+IMAGENET1K_V1 = "torchvision IMAGENET1K_V1"
+TABLE_2 = "the paper, table 2"
+TABLE_5 = "the paper, table 5"
 
 
-def _variant(
-    block: type[BasicBlock] | type[Bottleneck], blocks: tuple[int, ...], *, num_params: int, paper: str
-) -> Architecture:
-    return Architecture(build=functools.partial(build_resnet, block, blocks), num_params=num_params, paper=paper)
+def _variant(design: Design, *, num_params: int, paper: str, top1: tuple[float, str] | None = None) -> Architecture:
+    layouts = TIMM if design.variant_d or design.attention else TORCHVISION
+    build = functools.partial(build_resnet, design)
+    return Architecture(build=build, num_params=num_params, paper=paper, top1=top1, layouts=layouts)
 
+
+_basic = functools.partial(Design, BasicBlock)
+_bottleneck = functools.partial(Design, Bottleneck)
+_wide = functools.partial(Design, Bottleneck, group_width=128)
+_resnet_d = functools.partial(Design, Bottleneck, variant_d=True)
+_se_basic = functools.partial(Design, BasicBlock, attention=SqueezeExcite)
+_se_bottleneck = functools.partial(Design, Bottleneck, attention=SqueezeExcite)
 
 # fmt: off
-#                     block       blocks per stage  parameters at 1000 classes (torchvision)
-resnet18  = _variant(BasicBlock, (2, 2, 2, 2),      num_params=11_689_512, paper=PAPER)
-resnet34  = _variant(BasicBlock, (3, 4, 6, 3),      num_params=21_797_672, paper=PAPER)
-resnet50  = _variant(Bottleneck, (3, 4, 6, 3),      num_params=25_557_032, paper=PAPER)
-resnet101 = _variant(Bottleneck, (3, 4, 23, 3),     num_params=44_549_160, paper=PAPER)
-resnet152 = _variant(Bottleneck, (3, 8, 36, 3),     num_params=60_192_808, paper=PAPER)
+#                             blocks per stage  parameters at 1000 classes (torchvision; timm for D and SE)
+resnet18  = _variant(_basic((2, 2, 2, 2)),       num_params=11_689_512, paper=RESNET, top1=(69.758, IMAGENET1K_V1))
+resnet34  = _variant(_basic((3, 4, 6, 3)),       num_params=21_797_672, paper=RESNET, top1=(73.314, IMAGENET1K_V1))
+resnet50  = _variant(_bottleneck((3, 4, 6, 3)),  num_params=25_557_032, paper=RESNET, top1=(76.130, IMAGENET1K_V1))
+resnet101 = _variant(_bottleneck((3, 4, 23, 3)), num_params=44_549_160, paper=RESNET, top1=(77.374, IMAGENET1K_V1))
+resnet152 = _variant(_bottleneck((3, 8, 36, 3)), num_params=60_192_808, paper=RESNET, top1=(78.312, IMAGENET1K_V1))
+
+wide_resnet50_2  = _variant(_wide((3, 4, 6, 3)),  num_params=68_883_240,  paper=WIDE, top1=(78.468, IMAGENET1K_V1))
+wide_resnet101_2 = _variant(_wide((3, 4, 23, 3)), num_params=126_886_696, paper=WIDE, top1=(78.848, IMAGENET1K_V1))
+
+_resnext50  = _bottleneck((3, 4, 6, 3),  groups=32, group_width=4)
+_resnext101 = _bottleneck((3, 4, 23, 3), groups=32, group_width=8)
+resnext50_32x4d  = _variant(_resnext50,  num_params=25_028_904, paper=RESNEXT, top1=(77.618, IMAGENET1K_V1))
+resnext101_32x8d = _variant(_resnext101, num_params=88_791_336, paper=RESNEXT, top1=(79.312, IMAGENET1K_V1))
+
+resnet50d = _variant(_resnet_d((3, 4, 6, 3)), num_params=25_576_264, paper=RESNET_D, top1=(77.16, TABLE_5))
+
+se_resnet18  = _variant(_se_basic((2, 2, 2, 2)),       num_params=11_779_624, paper=SE_RESNET)
+se_resnet34  = _variant(_se_basic((3, 4, 6, 3)),       num_params=21_960_416, paper=SE_RESNET)
+se_resnet50  = _variant(_se_bottleneck((3, 4, 6, 3)),  num_params=28_088_024, paper=SE_RESNET, top1=(76.71, TABLE_2))
+se_resnet101 = _variant(_se_bottleneck((3, 4, 23, 3)), num_params=49_326_872, paper=SE_RESNET, top1=(77.62, TABLE_2))
+se_resnet152 = _variant(_se_bottleneck((3, 8, 36, 3)), num_params=66_821_848, paper=SE_RESNET, top1=(78.43, TABLE_2))
 # fmt: on
