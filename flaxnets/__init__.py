@@ -7,13 +7,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["FlaxnetsError", "available", "create"]
+__all__ = ["FlaxnetsError", "available", "create", "fold_batch_norm"]
 
 if TYPE_CHECKING:
     from flaxnets.errors import FlaxnetsError
+    from flaxnets.fold import fold_batch_norm
     from flaxnets.models import create
 
-_HOME = {"FlaxnetsError": "flaxnets.errors", "create": "flaxnets.models"}
+_HOME = {"FlaxnetsError": "flaxnets.errors", "create": "flaxnets.models", "fold_batch_norm": "flaxnets.fold"}
 
 
 def available(pattern: str = "*") -> list[str]:

@@ -81,6 +81,13 @@ def _list(options: list[str], command: list[str]) -> int:
     return 0
 
 
+def _convert(options: list[str], command: list[str]) -> int:
+    """Rewrite a checkpoint in the names of torchvision, timm or flaxnets, as safetensors."""
+    from flaxnets.tools import convert
+
+    return convert.main(options, str(_convert.__doc__))
+
+
 def _print_architectures(rows: list[dict]) -> None:
     from rich import box
     from rich.console import Console
@@ -106,4 +113,4 @@ def _usage() -> str:
     return "\n".join([*lines, "", "`flaxnets COMMAND --help` explains one command."])
 
 
-COMMANDS = {"train": _train, "list": _list}
+COMMANDS = {"train": _train, "list": _list, "convert": _convert}

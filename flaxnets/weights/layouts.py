@@ -83,6 +83,27 @@ def recognise(
     return found
 
 
+def sizes(model: ImageClassifier, tensors: Tensors, layouts: Mapping[str, Layout], name: str) -> tuple[int, int]:
+    """Classes and input channels of the network that a checkpoint belongs to; 0 classes where it has no classifier.
+
+    Args:
+      model: of the same architecture, with a classifier of any size.
+      tensors, layouts, name: as in `match`.
+
+    Raises:
+      WeightsError: none of the checkpoint's names is known.
+    """
+    _, wanted = recognise(model, tensors, layouts, name)
+
+    def size(part: str, axis: int) -> int:
+        slot = next(slot for slot in wanted if slot.path[0] == part and slot.path[-1] == "kernel")
+        position = slot.axes.index(len(slot.axes) + axis)
+        shape = tensors[slot.name].shape if slot.name in tensors else ()
+        return shape[position] if position < len(shape) else 0
+
+    return size("classifier", -1), size("stem", -2)
+
+
 def match(
     model: ImageClassifier, tensors: Tensors, layouts: Mapping[str, Layout], name: str
 ) -> dict[TensorPath, np.ndarray]:

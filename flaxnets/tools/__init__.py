@@ -1,0 +1,1 @@
+"""Commands that look at a model; each module is one of them."""
