@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -25,10 +26,15 @@ def main(arguments: list[str] | None = None, command: list[str] | None = None) -
             raise ConfigError(
                 f"There is no command {name!r}.{did_you_mean(name, COMMANDS)} `flaxnets --help` lists all."
             )
-        return COMMANDS[name](options, command or ["flaxnets", name])
+        code = COMMANDS[name](options, command or ["flaxnets", name])
+        sys.stdout.flush()
+        return code
     except FlaxnetsError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever reads, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("Stopped before the first step; nothing was trained.", file=sys.stderr)
         return 130
@@ -81,6 +87,20 @@ def _list(options: list[str], command: list[str]) -> int:
     return 0
 
 
+def _info(options: list[str], command: list[str]) -> int:
+    """Show an architecture's paper, input, published accuracy and options."""
+    from flaxnets.tools import info
+
+    return info.main(options, str(_info.__doc__))
+
+
+def _summary(options: list[str], command: list[str]) -> int:
+    """Show an architecture's layers: shapes, parameters, multiply-adds, receptive fields, memory."""
+    from flaxnets.tools import summary
+
+    return summary.main(options, str(_summary.__doc__))
+
+
 def _convert(options: list[str], command: list[str]) -> int:
     """Rewrite a checkpoint in the names of torchvision, timm or flaxnets, as safetensors."""
     from flaxnets.tools import convert
@@ -113,4 +133,4 @@ def _usage() -> str:
     return "\n".join([*lines, "", "`flaxnets COMMAND --help` explains one command."])
 
 
-COMMANDS = {"train": _train, "list": _list, "convert": _convert}
+COMMANDS = {"train": _train, "list": _list, "info": _info, "summary": _summary, "convert": _convert}

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 from flax import nnx
@@ -12,6 +12,8 @@ from flaxnets.errors import ArchitectureError, did_you_mean
 from flaxnets.plugin import ImageClassifier
 from flaxnets.weights.files import read_weights
 from flaxnets.weights.layouts import match
+
+Model = TypeVar("Model", bound=nnx.Module)
 
 
 def create(
@@ -66,6 +68,6 @@ def create(
     return in_mode(model, training=False)
 
 
-def in_mode(model: ImageClassifier, *, training: bool) -> ImageClassifier:
+def in_mode(model: Model, *, training: bool) -> Model:
     """A view of a model, sharing its variables, that trains or infers (batch norm by running averages, no dropout)."""
     return nnx.view(model, deterministic=not training, use_running_average=not training, raise_if_not_found=False)
