@@ -47,8 +47,9 @@ def main(options: list[str], description: str) -> int:
 
     tensors = read_weights(arguments.source)
     known = (architecture.layouts, arguments.arch)
-    num_classes, in_channels = sizes(abstract(1000, 3), tensors, *known)
-    model = abstract(num_classes, in_channels or 3)
+    found = sizes((abstract(1000, 3), abstract(1001, 4)), tensors, *known)
+    num_classes, in_channels = found.get(1000, 0), found.get(3, 3)
+    model = abstract(num_classes, in_channels)
     arrays = match(model, tensors, *known)
     written = {slot.name: slot.write(arrays[slot.path]) for slot in slots(model, layouts[label])}
     write_safetensors(arguments.target, written)

@@ -68,40 +68,41 @@ def recognise(
     """The layout that a checkpoint's names are in, None for the model's own, and the model's tensors in it.
 
     Raises:
-      WeightsError: none of its names is known.
+      WeightsError: most of its names belong to no layout.
     """
     candidates = [(layout, slots(model, layout)) for layout in (None, *layouts.values())]
-    found = max(candidates, key=lambda candidate: sum(slot.name in tensors for slot in candidate[1]))
-    if not any(slot.name in tensors for slot in found[1]):
-        known = ", ".join(
-            f"{label} ({own[0].name})" for label, (_, own) in zip((OWN, *layouts), candidates, strict=True)
+    found = max(candidates, key=lambda candidate: _shared(candidate, tensors))
+    if 2 * _shared(found, tensors) < min(len(tensors), len(found[1])):
+        examples = ", ".join(
+            f"{label} ({wanted[0].name})" for label, (_, wanted) in zip((OWN, *layouts), candidates, strict=True)
         )
         raise WeightsError(
-            f"The weights have none of the names of {name}, but such as {', '.join(list(tensors)[:3])}. Give weights "
-            f"of that architecture in one of its layouts: {known}."
+            f"The weights have other names than those of {name}, such as {', '.join(list(tensors)[:3])}. Give weights "
+            f"of that architecture in one of its layouts: {examples}."
         )
     return found
 
 
-def sizes(model: ImageClassifier, tensors: Tensors, layouts: Mapping[str, Layout], name: str) -> tuple[int, int]:
-    """Classes and input channels of the network that a checkpoint belongs to; 0 classes where it has no classifier.
+def sizes(
+    models: tuple[ImageClassifier, ImageClassifier], tensors: Tensors, layouts: Mapping[str, Layout], name: str
+) -> dict[int, int]:
+    """What a checkpoint has for each size in which two models of its architecture differ.
 
     Args:
-      model: of the same architecture, with a classifier of any size.
+      models: the same but, say, for 1000 or 1001 classes: then {1000: 10} says that the checkpoint is of 10.
       tensors, layouts, name: as in `match`.
 
     Raises:
-      WeightsError: none of the checkpoint's names is known.
+      WeightsError: most of the checkpoint's names belong to no layout.
     """
-    _, wanted = recognise(model, tensors, layouts, name)
-
-    def size(part: str, axis: int) -> int:
-        slot = next(slot for slot in wanted if slot.path[0] == part and slot.path[-1] == "kernel")
-        position = slot.axes.index(len(slot.axes) + axis)
-        shape = tensors[slot.name].shape if slot.name in tensors else ()
-        return shape[position] if position < len(shape) else 0
-
-    return size("classifier", -1), size("stem", -2)
+    layout, wanted = recognise(models[0], tensors, layouts, name)
+    return {
+        size: there
+        for slot, other in zip(wanted, slots(models[1], layout), strict=True)
+        if slot.name in tensors
+        for size, changed, there in zip(slot.shape, other.shape, tensors[slot.name].shape, strict=False)
+        if size != changed
+    }
 
 
 def match(
@@ -126,20 +127,21 @@ def match(
     left_out = _other_classifier(model, tensors, layout, wanted)
     wanted = [slot for slot in wanted if slot.name not in left_out]
 
-    problems = []
-    for slot in wanted:
-        array = tensors.get(slot.name)
-        if array is None:
-            problems.append(f"{slot.name} is missing")
-        elif not slot.fits(array):
-            problems.append(f"{slot.name} is {list(array.shape)} in place of {list(slot.shape)}")
-        elif not jnp.issubdtype(array.dtype, jnp.floating):
-            problems.append(f"{slot.name} holds {array.dtype} in place of real numbers")
-    unknown = tensors.keys() - left_out - {slot.name for slot in wanted}
-    problems += [f"{key} is not in the model" for key in unknown]
-    if problems:
+    present = [slot for slot in wanted if slot.name in tensors]
+    shapes = [slot for slot in present if not slot.fits(tensors[slot.name])]
+    kinds = [slot.name for slot in present if not jnp.issubdtype(tensors[slot.name].dtype, jnp.floating)]
+    problems = {
+        "missing": [slot.name for slot in wanted if slot.name not in tensors],
+        "not in the model": sorted(tensors.keys() - left_out - {slot.name for slot in wanted}),
+        "of another shape": [
+            f"{slot.name} {list(tensors[slot.name].shape)} in place of {list(slot.shape)}" for slot in shapes
+        ],
+        "no real numbers": [f"{key} {tensors[key].dtype}" for key in kinds],
+    }
+    if any(problems.values()):
+        found = "; ".join(f"{problem}: {', '.join(names)}" for problem, names in problems.items() if names)
         raise WeightsError(
-            f"The weights do not fit {name}: {'; '.join(sorted(problems))}. Give the name, channels and options of the "
+            f"The weights do not fit {name}. {found[0].upper()}{found[1:]}. Give the name, channels and options of the "
             "network that they belong to."
         )
     if left_out:
@@ -147,7 +149,9 @@ def match(
         logger.warning(
             "The weights are of other classes (%s): %s",
             classes,
-            "the classifier keeps its initial values." if model.classifier else "this model has no classifier.",
+            "the classifier keeps its initial values."
+            if model.classifier is not None
+            else "this model has no classifier.",
         )
     return {slot.path: slot.read(tensors[slot.name]) for slot in wanted}
 
@@ -167,6 +171,11 @@ def _slot(model: ImageClassifier, layout: Layout | None, path: TensorPath, shape
 
 def _without_pixels(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[:2] if shape[2:] == (1, 1) else shape
+
+
+def _shared(candidate: tuple[Layout | None, list[Slot]], tensors: Tensors) -> int:
+    """How many of a layout's names a checkpoint has."""
+    return sum(slot.name in tensors for slot in candidate[1])
 
 
 def _other_classifier(model: ImageClassifier, tensors: Tensors, layout: Layout | None, wanted: list[Slot]) -> set[str]:

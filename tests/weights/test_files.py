@@ -91,6 +91,17 @@ def test_old_files_hold_views_of_storages(tmp_path):
     assert_same(read(tmp_path, content), {"a": np.array([[6, 7], [8, 9]], np.float32)})
 
 
+def test_python_2_wrote_ordered_dictionaries_as_lists_of_pairs(tmp_path):
+    reference = b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x02NtQ"
+    tensor = b"ctorch._utils\n_rebuild_tensor\n(" + reference + b"K\x00K\x02\x85K\x01\x85tR"
+    tree = b"\x80\x02ccollections\nOrderedDict\n](](U\x01a" + tensor + b"ee\x85R."
+    empty = torch.legacy_file({})
+    head = empty[: empty.index(pickle.dumps({}, 2))]
+    array = np.array([1.5, -2.0], np.float32)
+    content = head + tree + pickle.dumps(["0"], 2) + (2).to_bytes(8, "little") + array.tobytes()
+    assert_same(read(tmp_path, content), {"a": array})
+
+
 @WRITERS
 def test_types_are_kept(tmp_path, write):
     values = np.array([1.5, -2.0, 0.25])
