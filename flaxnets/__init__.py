@@ -7,14 +7,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["FlaxnetsError", "available", "create", "summary"]
+__all__ = ["FlaxnetsError", "available", "create", "fold_batch_norm", "summary"]
 
 if TYPE_CHECKING:
     from flaxnets.errors import FlaxnetsError
+    from flaxnets.fold import fold_batch_norm
     from flaxnets.models import create
     from flaxnets.summaries import summary
 
-_HOME = {"FlaxnetsError": "flaxnets.errors", "create": "flaxnets.models", "summary": "flaxnets.summaries"}
+_HOME = {
+    "FlaxnetsError": "flaxnets.errors",
+    "create": "flaxnets.models",
+    "fold_batch_norm": "flaxnets.fold",
+    "summary": "flaxnets.summaries",
+}
 
 
 def available(pattern: str = "*") -> list[str]:

@@ -50,6 +50,8 @@ class Data(Part):
     """Images a step, over all devices."""
     image_size: int = pydantic.Field(default=32, gt=0)
     """Height and width in pixels that images are resized to."""
+    channels: Literal[1, 3] | None = None
+    """1 for grey images, 3 for colour; default: as the data set has them."""
     augmentation: Literal["shift", "random_resized_crop"] = "shift"
     """Training images: resized and shifted by up to 1/8, or a random part resized (tests: the central .875)."""
     flip: bool | None = None
@@ -78,6 +80,8 @@ class Run(Part):
     """Architecture, see `flaxnets list`."""
     options: dict[str, int | float | bool | str] = {}
     """Options of the architecture, such as `width 0.5`; `flaxnets info ARCH` lists them."""
+    weights: Path | None = None
+    """Start from these weights: a .safetensors, .pth or .pt file; a classifier of other classes starts anew."""
     epochs: float = pydantic.Field(default=15.0, gt=0)
     """Passes over the training images."""
     steps: int | None = pydantic.Field(default=None, gt=0)

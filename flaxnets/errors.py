@@ -24,6 +24,10 @@ class RunFolderError(FlaxnetsError):
     """A run folder that cannot be written, belongs to another run, or holds no usable checkpoint."""
 
 
+class WeightsError(FlaxnetsError):
+    """Weights that cannot be read, do not fit the model, or are no tensors at all."""
+
+
 class DivergenceError(FlaxnetsError):
     """Training that left the finite numbers."""
 

@@ -1,5 +1,7 @@
 """Makes models by name."""
 
+import os
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import jax.numpy as jnp
@@ -8,25 +10,37 @@ from flax import nnx
 from flaxnets import registry
 from flaxnets.errors import ArchitectureError, did_you_mean
 from flaxnets.plugin import ImageClassifier
+from flaxnets.weights.files import read_weights
+from flaxnets.weights.layouts import match
 
 Model = TypeVar("Model", bound=nnx.Module)
 
 
 def create(
-    name: str, num_classes: int = 1000, in_channels: int = 3, *, dtype: Any = None, seed: int = 0, **options: Any
+    name: str,
+    num_classes: int = 1000,
+    in_channels: int = 3,
+    weights: str | os.PathLike | Mapping[str, Any] | None = None,
+    *,
+    dtype: Any = None,
+    seed: int = 0,
+    **options: Any,
 ) -> ImageClassifier:
-    """A freshly initialised model in inference mode (batch norm by its running averages, no dropout).
+    """A model in inference mode (batch norm by its running averages, no dropout), new or with given weights.
 
     Args:
       name: a registered architecture, see `flaxnets.available`.
       num_classes: logits per image; 0 for a model that returns its embedding.
       in_channels: channels per image; images are [b, h, w, in_channels], float32, normalised.
+      weights: a .safetensors, .pth or .pt file, or a mapping of tensor names to arrays, in flaxnets' own layout or one
+        of the architecture's (torchvision's, timm's). A classifier of other classes is not taken over, with a warning.
       dtype: type of the computation, such as `jnp.bfloat16`; float32 if None. Parameters are float32 always.
       seed: of the initial values; the same on every platform.
       options: what this architecture takes besides, such as `width=0.5`, see `flaxnets info NAME`.
 
     Raises:
       ArchitectureError: no such architecture, its plugin is broken, or it takes no such option or value.
+      WeightsError: the weights cannot be read or do not fit.
 
     >>> model = create("resnet18", num_classes=10, seed=1)
     >>> model(jnp.zeros((2, 32, 32, 3))).shape
@@ -48,6 +62,9 @@ def create(
     model = architecture.build(
         num_classes=num_classes, in_channels=in_channels, dtype=dtype or jnp.float32, rngs=nnx.Rngs(seed), **options
     )
+    if weights is not None:
+        arrays = match(model, read_weights(weights), architecture.layouts, name)
+        nnx.update(model, nnx.from_flat_state([(path, jnp.asarray(array)) for path, array in arrays.items()]))
     return in_mode(model, training=False)
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -73,6 +73,22 @@ class ImageClassifier(nnx.Module):
         return x.astype(jnp.float32)
 
 
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How another library names the tensors of a model, so that its weights can be read and written.
+
+    flaxnets itself turns kernels round and knows PyTorch's words for what a module holds (`weight`, `running_mean`).
+
+    Attributes:
+      name: `name(path, model)` -> the module's name there, such as `layer1.0.conv2` for the path
+        `("stages", "0", "0", "spatial", "convolution")`. It is asked for every module that holds tensors.
+      pointwise: last parts of the names of modules that are 1x1 convolutions there, and linear layers here.
+    """
+
+    name: Callable[[tuple[str, ...], ImageClassifier], str]
+    pointwise: frozenset[str] = frozenset()
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Architecture:
     """What an entry point of the group `flaxnets.architectures` points at.
@@ -88,6 +104,7 @@ class Architecture:
       paper: where the architecture was published, such as `arXiv:1512.03385`.
       image_size: height and width in pixels of the images of the published result.
       top1: published ImageNet top-1 accuracy in percent, and where it is published.
+      layouts: other libraries' names for the tensors, by what the library is called; its source's come first.
       mean, std: statistics of the images that the published weights expect, a number a channel, images in [0, 1].
     """
 
@@ -95,6 +112,7 @@ class Architecture:
     num_params: int
     paper: str
     top1: tuple[float, str] | None = None
+    layouts: Mapping[str, Layout] = dataclasses.field(default_factory=dict)
     image_size: int = 224
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD

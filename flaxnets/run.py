@@ -48,6 +48,7 @@ def train(run: Run, command: list[str]) -> int:
         run.arch,
         len(data.class_names),
         data.channels,
+        run.weights,
         dtype=jax.numpy.dtype(run.dtype),
         seed=run.seed,
         **run.options,

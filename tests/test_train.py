@@ -9,6 +9,9 @@ import subprocess
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+import safetensors.numpy
+from flax import nnx
+from flaxnets_tiny import tiny_net
 
 from flaxnets.training.log import read_metrics
 
@@ -59,6 +62,24 @@ def test_the_same_seed_gives_the_same_parameters_and_another_seed_others(flaxnet
         states[name] = final_state(flaxnets.folder / "runs" / name)[1]
     assert_same_state(states["a"], states["b"])
     assert (states["a"]["params/classifier/kernel"] != states["c"]["params/classifier/kernel"]).all()
+
+
+def test_a_run_starts_from_given_weights(flaxnets):
+    model = tiny_net.build(num_classes=7, rngs=nnx.Rngs(5))
+    given = nnx.to_flat_state(nnx.state(model, nnx.Not(nnx.RngState)))
+    weights = {".".join(map(str, path)): np.asarray(leaf[...]) for path, leaf in given}
+    safetensors.numpy.save_file(weights, flaxnets.folder / "tiny.safetensors")
+    # The first step of a warm-up has a rate of 0: what was given is still there after it.
+    options = ["train", "--arch", "tiny_net", "--steps", 2, "--data.channels", 3, "--optimizer.warmup-epochs", 0.04]
+    done = flaxnets(*options, "--weights", "tiny.safetensors", "--evaluate-every", 0.04)
+    assert "The weights are of other classes" in done.stderr
+    folder = flaxnets.folder / "runs" / "tiny_net-flaxnets_digits" / "checkpoints" / "1" / "default"
+    state = ocp.tree.to_flat_dict(ocp.StandardCheckpointer().restore(folder), sep="/")
+    for name, array in weights.items():
+        if name.endswith(("kernel", "scale", "bias")) and "classifier" not in name:
+            np.testing.assert_array_equal(state["params/" + name.replace(".", "/")], array)
+    said = flaxnets.refuses(*options, "--weights", "none.safetensors")
+    assert "none.safetensors" in said
 
 
 LONG = ["train", "--arch", "tiny_net", "--steps", 200, "--evaluate-every", 10]

@@ -34,6 +34,8 @@ class Images:
 def open_images(data: Data, seed: int) -> Images:
     """Open a data set, and prepare it if it is the built-in one. Raises DataError for whatever is wrong with it."""
     train, test = sources.tfds_sources(data.name, [data.train, data.test], data.dir)
+    if data.channels:
+        train, test = (dataclasses.replace(source, channels=data.channels) for source in (train, test))
     flip = train.mirrors if data.flip is None else data.flip
     train_transforms = augmentation.train_transforms(data.augmentation, data.image_size, flip=flip)
     eval_transforms = augmentation.eval_transforms(data.augmentation, data.image_size)

@@ -50,7 +50,7 @@ class ConvNorm(nnx.Module):
         )
         if epsilon is None:
             epsilon = 1e-3 if padding == "same" else 1e-5
-        self.norm = nnx.BatchNorm(
+        self.norm: nnx.BatchNorm | None = nnx.BatchNorm(  # None once it is folded into the convolution
             out_channels,
             momentum=momentum,
             epsilon=epsilon,
@@ -62,5 +62,6 @@ class ConvNorm(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map feature maps [b, h, w, cin]."""
-        x = self.norm(self.convolution(x))
+        x = self.convolution(x)
+        x = x if self.norm is None else self.norm(x)
         return x if self.activation is None else self.activation(x)

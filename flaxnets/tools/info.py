@@ -27,6 +27,7 @@ def main(options: list[str], description: str) -> int:
         "mean": architecture.mean,
         "std": architecture.std,
         "options": architecture.options,
+        "layouts": ["flaxnets", *architecture.layouts],
     }
     if arguments.json:
         print(json.dumps(facts, indent=2, default=str))
@@ -45,5 +46,6 @@ def main(options: list[str], description: str) -> int:
     table.add_row("mean", ", ".join(map(str, architecture.mean)))
     table.add_row("std", ", ".join(map(str, architecture.std)))
     table.add_row("options", "\n".join(f"{name}={value!r}" for name, value in architecture.options.items()) or "none")
+    table.add_row("layouts", ", ".join(facts["layouts"]))
     Console(highlight=False).print(table, markup=False)
     return 0

@@ -11,6 +11,7 @@ from flaxnets_resnet.network import Design, build_resnet
 
 from flaxnets.layers import CBAM
 from flaxnets.plugin import Architecture, ImageClassifier
+from flaxnets_cbam.layouts import LAYOUTS
 
 PAPER = "arXiv:1807.06521"
 TABLE = "the paper, table 4"
@@ -69,7 +70,7 @@ def _variant(
     top1: tuple[float, str],
 ) -> Architecture:
     build = functools.partial(build_cbam_resnet, Design(block, blocks))
-    return Architecture(build=build, num_params=num_params, paper=paper, top1=top1)
+    return Architecture(build=build, num_params=num_params, paper=paper, top1=top1, layouts=LAYOUTS)
 
 
 # fmt: off

@@ -11,6 +11,7 @@ from flaxnets.layers import ConvNorm, classifier, require_positive
 from flaxnets.layers import dropout as dropout_layer
 from flaxnets.plugin import Architecture, ImageClassifier
 from flaxnets_mobilenet.blocks import Head, SeparableBlock, stem_strides
+from flaxnets_mobilenet.layouts import V1
 
 PAPER = "arXiv:1704.04861"
 TABLE = "the paper, table 6"
@@ -64,7 +65,7 @@ def build_mobilenet_v1(
 
 def _variant(width: float, *, num_params: int, paper: str, top1: tuple[float, str]) -> Architecture:
     build = functools.partial(build_mobilenet_v1, width=width)
-    return Architecture(build=build, num_params=num_params, paper=paper, top1=top1)
+    return Architecture(build=build, num_params=num_params, paper=paper, top1=top1, layouts=V1)
 
 
 # fmt: off

@@ -1,6 +1,7 @@
 """MobileNet V2 (Sandler et al. 2018), as a table of variants."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,10 +10,12 @@ from flax import nnx
 
 from flaxnets.layers import ConvNorm, classifier, require_positive, round_channels
 from flaxnets.layers import dropout as dropout_layer
-from flaxnets.plugin import Architecture, ImageClassifier
+from flaxnets.plugin import Architecture, ImageClassifier, Layout
 from flaxnets_mobilenet.blocks import Head, InvertedResidual, stem_strides
+from flaxnets_mobilenet.layouts import TIMM_V2, TORCHVISION_V2
 
 PAPER = "arXiv:1801.04381"
+IMAGENET1K_V1 = "torchvision IMAGENET1K_V1"
 
 # Expansion, channels, blocks and stride of each stage: the paper's t, c, n and s (table 2).
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -65,16 +68,18 @@ def build_mobilenet_v2(
     )
 
 
-def _variant(width: float, *, num_params: int, paper: str, top1: tuple[float, str] | None = None) -> Architecture:
+def _variant(
+    width: float, layouts: Mapping[str, Layout], *, num_params: int, paper: str, top1: tuple[float, str] | None = None
+) -> Architecture:
     build = functools.partial(build_mobilenet_v2, width=width)
-    return Architecture(build=build, num_params=num_params, paper=paper, top1=top1)
+    return Architecture(build=build, num_params=num_params, paper=paper, top1=top1, layouts=layouts)
 
 
 # fmt: off
-#                            width  parameters at 1000 classes (torchvision, timm)
-mobilenet_v2_140 = _variant(1.4,  num_params=6_108_776, paper=PAPER, top1=(74.7, "the paper, table 4"))
-mobilenet_v2     = _variant(1.0,  num_params=3_504_872, paper=PAPER, top1=(71.878, "torchvision IMAGENET1K_V1"))
-mobilenet_v2_075 = _variant(0.75, num_params=2_636_424, paper=PAPER)
-mobilenet_v2_050 = _variant(0.5,  num_params=1_968_680, paper=PAPER)
-mobilenet_v2_035 = _variant(0.35, num_params=1_677_128, paper=PAPER)
+#                            width  layouts         parameters at 1000 classes (torchvision, timm)
+mobilenet_v2_140 = _variant(1.4,  TIMM_V2,        num_params=6_108_776, paper=PAPER, top1=(74.7, "the paper, table 4"))
+mobilenet_v2     = _variant(1.0,  TORCHVISION_V2, num_params=3_504_872, paper=PAPER, top1=(71.878, IMAGENET1K_V1))
+mobilenet_v2_075 = _variant(0.75, TIMM_V2,        num_params=2_636_424, paper=PAPER)
+mobilenet_v2_050 = _variant(0.5,  TIMM_V2,        num_params=1_968_680, paper=PAPER)
+mobilenet_v2_035 = _variant(0.35, TIMM_V2,        num_params=1_677_128, paper=PAPER)
 # fmt: on

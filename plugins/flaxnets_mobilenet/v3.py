@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -19,11 +20,12 @@ from flaxnets.layers import (
 from flaxnets.layers import (
     dropout as dropout_layer,
 )
-from flaxnets.plugin import Architecture, ImageClassifier
+from flaxnets.plugin import Architecture, ImageClassifier, Layout
 from flaxnets_mobilenet.blocks import Head, InvertedResidual, stem_strides
+from flaxnets_mobilenet.layouts import TIMM_V3, TORCHVISION_V3
 
 PAPER = "arXiv:1905.02244"
-TORCHVISION = "torchvision IMAGENET1K_V1"
+IMAGENET1K_V1 = "torchvision IMAGENET1K_V1"
 TABLE = "the paper, table 5"
 
 
@@ -166,18 +168,27 @@ def build_mobilenet_v3(
 
 
 def _variant(
-    design: Design, *, num_params: int, paper: str, top1: tuple[float, str] | None = None, **options: Any
+    design: Design,
+    *,
+    layouts: Mapping[str, Layout],
+    num_params: int,
+    paper: str,
+    top1: tuple[float, str] | None = None,
+    **options: Any,
 ) -> Architecture:
     build = functools.partial(build_mobilenet_v3, design, **options)
-    return Architecture(build=build, num_params=num_params, paper=paper, top1=top1)
+    return Architecture(build=build, num_params=num_params, paper=paper, top1=top1, layouts=layouts)
 
 
-# The epsilon is that of the published weights: torchvision's, timm's, and TensorFlow's for the minimal networks.
+# By whose weights are published: batch norm's epsilon is theirs too. timm has TensorFlow's for the minimal networks.
+_torchvision = functools.partial(_variant, layouts=TORCHVISION_V3, epsilon=1e-3)
+_timm = functools.partial(_variant, layouts=TIMM_V3)
+
 # fmt: off
-mobilenet_v3_large = _variant(LARGE, epsilon=1e-3, num_params=5_483_032, paper=PAPER, top1=(74.042, TORCHVISION))
-mobilenet_v3_small = _variant(SMALL, epsilon=1e-3, num_params=2_542_856, paper=PAPER, top1=(67.668, TORCHVISION))
-mobilenet_v3_large_075 = _variant(LARGE, width=0.75, num_params=3_993_528, paper=PAPER, top1=(73.3, TABLE))
-mobilenet_v3_small_075 = _variant(SMALL, width=0.75, num_params=2_041_872, paper=PAPER, top1=(65.4, TABLE))
-mobilenet_v3_large_minimal = _variant(LARGE_MINIMAL, padding="same", num_params=3_924_288, paper=PAPER)
-mobilenet_v3_small_minimal = _variant(SMALL_MINIMAL, padding="same", num_params=2_044_736, paper=PAPER)
+mobilenet_v3_large = _torchvision(LARGE, num_params=5_483_032, paper=PAPER, top1=(74.042, IMAGENET1K_V1))
+mobilenet_v3_small = _torchvision(SMALL, num_params=2_542_856, paper=PAPER, top1=(67.668, IMAGENET1K_V1))
+mobilenet_v3_large_075 = _timm(LARGE, width=0.75, num_params=3_993_528, paper=PAPER, top1=(73.3, TABLE))
+mobilenet_v3_small_075 = _timm(SMALL, width=0.75, num_params=2_041_872, paper=PAPER, top1=(65.4, TABLE))
+mobilenet_v3_large_minimal = _timm(LARGE_MINIMAL, padding="same", num_params=3_924_288, paper=PAPER)
+mobilenet_v3_small_minimal = _timm(SMALL_MINIMAL, padding="same", num_params=2_044_736, paper=PAPER)
 # fmt: on

@@ -101,4 +101,7 @@ def test_statistics_are_those_of_the_pixels(digits):
 def test_what_a_configuration_describes_is_opened(data_dir):
     opened = images.open_images(Data(dir=data_dir, train="train[:100]", batch_size=16, image_size=20), seed=1)
     assert opened.train[0]["image"].shape == (16, 20, 20, 1)
+    coloured = images.open_images(Data(dir=data_dir, train="train[:100]", batch_size=16, channels=3), seed=1)
+    assert coloured.train[0]["image"].shape == (16, 32, 32, 3)
+    assert len(coloured.mean) == 3
     assert (opened.train_count, opened.test_count, opened.channels, len(opened.class_names)) == (100, 355, 1, 10)

@@ -1,0 +1,60 @@
+"""`flaxnets convert`: a checkpoint in the names of another library, as safetensors."""
+
+import argparse
+from pathlib import Path
+
+import jax.numpy as jnp
+from flax import nnx
+
+from flaxnets import registry
+from flaxnets.errors import WeightsError, did_you_mean
+from flaxnets.plugin import ImageClassifier
+from flaxnets.weights.files import read_weights, write_safetensors
+from flaxnets.weights.layouts import OWN, match, sizes, slots
+
+
+def main(options: list[str], description: str) -> int:
+    """Carry out the command and return its exit code. Raises FlaxnetsError for whatever the user can mend."""
+    parser = argparse.ArgumentParser(prog="flaxnets convert", description=description)
+    parser.add_argument(
+        "source", metavar="IN", type=Path, help="a .safetensors, .pth or .pt file; its layout is recognised"
+    )
+    parser.add_argument(
+        "target", metavar="OUT", type=Path, help="the .safetensors file to write; it must not exist yet"
+    )
+    parser.add_argument("--arch", required=True, help="architecture that the weights belong to, see `flaxnets list`")
+    parser.add_argument(
+        "--layout",
+        help="whose names to write: flaxnets, torchvision, timm or another that `flaxnets info NAME` lists; default: "
+        "those of the library that the architecture comes from",
+    )
+    arguments = parser.parse_args(options)
+    architecture = registry.get(arguments.arch)
+    layouts = {**architecture.layouts, OWN: None}
+    label = arguments.layout or next(iter(layouts))
+    if label not in layouts:
+        raise WeightsError(
+            f"{arguments.arch} has no layout {label!r}.{did_you_mean(label, layouts)} Give --layout one of "
+            f"{', '.join(layouts)}."
+        )
+
+    def abstract(num_classes: int, in_channels: int) -> ImageClassifier:
+        return nnx.eval_shape(
+            lambda: architecture.build(
+                num_classes=num_classes, in_channels=in_channels, dtype=jnp.float32, rngs=nnx.Rngs(0)
+            )
+        )
+
+    tensors = read_weights(arguments.source)
+    known = (architecture.layouts, arguments.arch)
+    found = sizes((abstract(1000, 3), abstract(1001, 4)), tensors, *known)
+    num_classes, in_channels = found.get(1000, 0), found.get(3, 3)
+    model = abstract(num_classes, in_channels)
+    arrays = match(model, tensors, *known)
+    written = {slot.name: slot.write(arrays[slot.path]) for slot in slots(model, layouts[label])}
+    write_safetensors(arguments.target, written)
+    print(
+        f"{arguments.target}: {len(written)} tensors of {arguments.arch} in the layout of {label}, {num_classes} "
+        f"classes, {in_channels} input channels"
+    )
+    return 0

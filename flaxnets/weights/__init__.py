@@ -1,0 +1,1 @@
+"""Weights in and out: checkpoint files, and other libraries' names for the same tensors."""
