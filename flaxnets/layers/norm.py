@@ -50,7 +50,7 @@ class ConvNorm(nnx.Module):
         )
         if epsilon is None:
             epsilon = 1e-3 if padding == "same" else 1e-5
-        self.norm: nnx.BatchNorm | None = nnx.BatchNorm(  # None once it is folded into the convolution
+        self.norm: Any = nnx.BatchNorm(  # None once it is folded into the convolution
             out_channels,
             momentum=momentum,
             epsilon=epsilon,

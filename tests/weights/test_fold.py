@@ -55,7 +55,6 @@ class Normalised(nnx.Module):
 
 class Doubled(ConvNorm):
     def __call__(self, x):
-        assert self.norm is not None
         return self.norm(2 * self.convolution(x))
 
 
