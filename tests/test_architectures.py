@@ -15,6 +15,7 @@ import flaxnets
 from flaxnets import models, registry
 from flaxnets.errors import ArchitectureError
 from flaxnets.layers import Convolution
+from flaxnets.testing import check_behaviour, check_structure
 from flaxnets.training.state import split_model
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "architectures.json").read_text())
@@ -69,6 +70,25 @@ def test_every_option_of_size_gives_a_working_network(name):
     *maps, logits = shapes(model, (33, 47), channels=5)
     assert logits == (2, 7)
     assert maps[-1][1:3] == tuple(math.ceil(side / model.stride) for side in (33, 47))
+
+
+@pytest.mark.parametrize("name", SHALLOW)
+def test_the_structure_is_what_every_plugin_author_checks(name):
+    check_structure(registry.get(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("mobilenet_v1_025", {}),
+        ("mobilenet_v3_small", {"width": 0.35}),
+        ("cbam_resnet18", {"width": 0.125}),
+        ("resnet50d", {"width": 0.125, "stem": "small"}),
+    ],
+)
+def test_the_behaviour_is_what_every_plugin_author_checks(name, options):
+    """Narrow ones, of each kind of block."""
+    check_behaviour(registry.get(name), image_size=32, **options)
 
 
 @pytest.mark.parametrize("name", SHALLOW)
