@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -46,6 +47,34 @@ def create(
     >>> model(jnp.zeros((2, 32, 32, 3))).shape
     (2, 10)
     """
+    model = _build(name, num_classes, in_channels, dtype, nnx.Rngs(seed), options)
+    if weights is not None:
+        arrays = match(model, read_weights(weights), registry.get(name).layouts, name)
+        nnx.update(model, nnx.from_flat_state([(path, jnp.asarray(array)) for path, array in arrays.items()]))
+    return in_mode(model, training=False)
+
+
+def abstract(
+    name: str, num_classes: int = 1000, in_channels: int = 3, *, dtype: Any = None, **options: Any
+) -> ImageClassifier:
+    """What `create` makes, with shapes and types in place of arrays: in a second or two, whatever its size."""
+
+    def build() -> ImageClassifier:
+        rngs = nnx.Rngs(default=0)
+        setattr(rngs, "default", _SameKey(0, tag="default"))  # noqa: B010 - a type checker knows no such attribute
+        return in_mode(_build(name, num_classes, in_channels, dtype, rngs, options), training=False)
+
+    return nnx.eval_shape(build)
+
+
+def in_mode(model: Model, *, training: bool) -> Model:
+    """A view of a model, sharing its variables, that trains or infers (batch norm by running averages, no dropout)."""
+    return nnx.view(model, deterministic=not training, use_running_average=not training, raise_if_not_found=False)
+
+
+def _build(
+    name: str, num_classes: int, in_channels: int, dtype: Any, rngs: nnx.Rngs, options: dict[str, Any]
+) -> ImageClassifier:
     architecture = registry.get(name)
     if num_classes < 0 or in_channels < 1:
         raise ArchitectureError(
@@ -59,15 +88,13 @@ def create(
             f"{name} takes no option {unknown!r}.{did_you_mean(unknown, architecture.options)} "
             f"It takes {known or 'none'}."
         )
-    model = architecture.build(
-        num_classes=num_classes, in_channels=in_channels, dtype=dtype or jnp.float32, rngs=nnx.Rngs(seed), **options
+    return architecture.build(
+        num_classes=num_classes, in_channels=in_channels, dtype=dtype or jnp.float32, rngs=rngs, **options
     )
-    if weights is not None:
-        arrays = match(model, read_weights(weights), architecture.layouts, name)
-        nnx.update(model, nnx.from_flat_state([(path, jnp.asarray(array)) for path, array in arrays.items()]))
-    return in_mode(model, training=False)
 
 
-def in_mode(model: Model, *, training: bool) -> Model:
-    """A view of a model, sharing its variables, that trains or infers (batch norm by running averages, no dropout)."""
-    return nnx.view(model, deterministic=not training, use_running_average=not training, raise_if_not_found=False)
+class _SameKey(nnx.RngStream):
+    """Random keys that are all the same: where only shapes matter, telling them apart takes most of the time."""
+
+    def __call__(self) -> jax.Array:
+        return self.key[...]

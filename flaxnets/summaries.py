@@ -92,7 +92,7 @@ def summary(
         name = name_or_model
         image_size = registry.get(name).image_size if image_size is None else image_size
         channels = 3 if in_channels is None else in_channels
-        model = nnx.eval_shape(lambda: models.create(name, in_channels=channels, **options))
+        model = models.abstract(name, in_channels=channels, **options)
     else:
         name = type(name_or_model).__name__
         model = models.in_mode(name_or_model, training=False)

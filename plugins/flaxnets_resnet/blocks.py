@@ -58,9 +58,9 @@ class BasicBlock(ResidualBlock):
     """3x3, 3x3 plus shortcut: [b, h, w, cin] -> [b, h/s, w/s, cout], `inner` channels between."""
 
     def __init__(self, cin: int, inner: int, cout: int, strides: int, *, groups: int, unit, **settings):
-        super().__init__(cin, cout, strides, unit=unit, **settings)
         self.first = unit(cin, inner, 3, strides, groups=groups)
         self.second = unit(inner, cout, 3, groups=groups, activation=None, zero_scale=True)
+        super().__init__(cin, cout, strides, unit=unit, **settings)
 
     def residual(self, x: jax.Array) -> jax.Array:
         """Map feature maps [b, h, w, cin]."""
@@ -76,10 +76,10 @@ class Bottleneck(ResidualBlock):
     expansion = 4
 
     def __init__(self, cin: int, inner: int, cout: int, strides: int, *, groups: int, unit, **settings):
-        super().__init__(cin, cout, strides, unit=unit, **settings)
         self.reduce = unit(cin, inner, 1)
         self.spatial = unit(inner, inner, 3, strides, groups=groups)
         self.expand = unit(inner, cout, 1, activation=None, zero_scale=True)
+        super().__init__(cin, cout, strides, unit=unit, **settings)
 
     def residual(self, x: jax.Array) -> jax.Array:
         """Map feature maps [b, h, w, cin]."""
