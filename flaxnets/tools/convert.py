@@ -3,12 +3,9 @@
 import argparse
 from pathlib import Path
 
-import jax.numpy as jnp
-from flax import nnx
-
 from flaxnets import registry
 from flaxnets.errors import WeightsError, did_you_mean
-from flaxnets.plugin import ImageClassifier
+from flaxnets.models import abstract
 from flaxnets.weights.files import read_weights, write_safetensors
 from flaxnets.weights.layouts import OWN, match, sizes, slots
 
@@ -38,18 +35,11 @@ def main(options: list[str], description: str) -> int:
             f"{', '.join(layouts)}."
         )
 
-    def abstract(num_classes: int, in_channels: int) -> ImageClassifier:
-        return nnx.eval_shape(
-            lambda: architecture.build(
-                num_classes=num_classes, in_channels=in_channels, dtype=jnp.float32, rngs=nnx.Rngs(0)
-            )
-        )
-
     tensors = read_weights(arguments.source)
     known = (architecture.layouts, arguments.arch)
-    found = sizes((abstract(1000, 3), abstract(1001, 4)), tensors, *known)
+    found = sizes((abstract(arguments.arch, 1000, 3), abstract(arguments.arch, 1001, 4)), tensors, *known)
     num_classes, in_channels = found.get(1000, 0), found.get(3, 3)
-    model = abstract(num_classes, in_channels)
+    model = abstract(arguments.arch, num_classes, in_channels)
     arrays = match(model, tensors, *known)
     written = {slot.name: slot.write(arrays[slot.path]) for slot in slots(model, layouts[label])}
     write_safetensors(arguments.target, written)

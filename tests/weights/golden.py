@@ -10,8 +10,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-import flaxnets
-from flaxnets import registry
+from flaxnets import models, registry
 from flaxnets.plugin import ImageClassifier
 
 NAMES = [entry.qualified for entry in registry.available() if entry.distribution == "flaxnets"]
@@ -20,10 +19,7 @@ REFERENCES: dict[str, dict[str, Any]] = json.loads(
 )
 
 
-@functools.cache
-def abstract(name: str, **settings: Any) -> ImageClassifier:
-    """A model without values; nobody may change it."""
-    return nnx.eval_shape(lambda: flaxnets.create(name, **settings))
+abstract = functools.cache(models.abstract)
 
 
 def checkpoint(shapes: dict[str, Any]) -> dict[str, np.ndarray]:
