@@ -4,6 +4,7 @@ import contextlib
 import shlex
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from flaxnets.config import Run, settings
 from flaxnets.errors import DivergenceError
@@ -44,22 +45,10 @@ def train(run: Run, command: list[str]) -> int:
     schedule = optimizer.learning_rate(run.optimizer, run.data.batch_size, warmup_steps, total_steps)
     update = optimizer.sgd(run.optimizer, schedule)
 
-    model = models.create(
-        run.arch,
-        len(data.class_names),
-        data.channels,
-        run.weights,
-        dtype=jax.numpy.dtype(run.dtype),
-        seed=run.seed,
-        **run.options,
-    )
+    making = {"dtype": jax.numpy.dtype(run.dtype), **run.options}
+    abstract = models.abstract(run.arch, len(data.class_names), data.channels, **making)
     code |= programs.loaded_files() - loaded_for_data
-    definition, params, batch_stats = state.split_model(model, sync_batch_norm=run.sync_batch_norm)
-    del model  # the first step gives its arrays away
-    now = jax.jit(lambda params, batch_stats: state.initial_state(params, batch_stats, update, run.seed))(
-        params, batch_stats
-    )
-    now = jax.device_put(now, mesh.copied(devices))
+    definition, params, batch_stats = state.split_model(abstract, sync_batch_norm=run.sync_batch_norm)
     num_params = sum(parameter.size for parameter in jax.tree.leaves(params))
 
     facts = {"class_names": data.class_names, "mean": data.mean, "std": data.std, "num_params": num_params}
@@ -75,6 +64,18 @@ def train(run: Run, command: list[str]) -> int:
     eval_program = programs.Program(
         mesh.data_parallel(eval_step, devices), donate_state=False, settings={"evaluate": constants}, **kept
     )
+
+    def first_state(params: dict, batch_stats: dict) -> state.TrainState:
+        return state.initial_state(params, batch_stats, update, run.seed)
+
+    with ThreadPoolExecutor(1) as background:  # compiling and drawing initial values keep a core busy each
+        state_shapes = mesh.shapes(jax.eval_shape(first_state, params, batch_stats), mesh.copied(devices))
+        compiling = background.submit(train_program.compile, state_shapes, mesh.shapes(data.batch, mesh.split(devices)))
+        model = models.create(run.arch, len(data.class_names), data.channels, run.weights, seed=run.seed, **making)
+        _, params, batch_stats = state.split_model(model)
+        del model  # the first step gives its arrays away
+        now = jax.device_put(jax.jit(first_state)(params, batch_stats), mesh.copied(devices))
+        compiling.result()
 
     if not run.resume:
         create_folder(run_folder, run, facts)

@@ -15,6 +15,7 @@ class Images:
 
     Attributes:
       train, test: batches by number, see `pipeline`; `train` is endless.
+      batch: the shapes and types of a batch over all hosts.
       train_count, test_count: number of images.
       class_names: one a label.
       channels: 1 for grey images, 3 for colour.
@@ -23,6 +24,7 @@ class Images:
 
     train: grain.MapDataset
     test: grain.MapDataset
+    batch: dict[str, jax.ShapeDtypeStruct]
     train_count: int
     test_count: int
     class_names: tuple[str, ...]
@@ -41,9 +43,16 @@ def open_images(data: Data, seed: int) -> Images:
     eval_transforms = augmentation.eval_transforms(data.augmentation, data.image_size)
     mean, std = pipeline.pixel_statistics(train, eval_transforms)
     part = {"host": jax.process_index(), "hosts": jax.process_count()}
+    train_batches = pipeline.train_batches(train, train_transforms, data.batch_size, seed=seed, **part)
+    first = train_batches[0]
+    assert first is not None
     return Images(
-        train=pipeline.train_batches(train, train_transforms, data.batch_size, seed=seed, **part),
+        train=train_batches,
         test=pipeline.eval_batches(test, eval_transforms, data.batch_size, **part),
+        batch={
+            name: jax.ShapeDtypeStruct((data.batch_size, *array.shape[1:]), array.dtype)
+            for name, array in first.items()
+        },
         train_count=len(train.examples),
         test_count=len(test.examples),
         class_names=train.class_names,

@@ -90,7 +90,7 @@ def on_devices(batches: grain.MapDataset, sharding: jax.sharding.Sharding, start
 
 
 def pixel_statistics(
-    source: Source, transforms: Sequence[Transform], most: int = 1024
+    source: Source, transforms: Sequence[Transform], most: int = 512
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, images in [0, 1], over up to `most` examples evenly spread."""
     count = len(source.examples)

@@ -38,4 +38,5 @@ def _draw(
 
     if isinstance(key, jax.core.Tracer):
         return jax.pure_callback(draw, jax.ShapeDtypeStruct(tuple(shape), dtype), jax.random.key_data(key))
-    return jnp.asarray(draw(jax.random.key_data(key)))
+    # jnp.asarray would compile a program for each shape.
+    return jax.device_put(draw(jax.random.key_data(key)))

@@ -34,6 +34,11 @@ def copied(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def shapes(tree: Any, sharding: NamedSharding) -> Any:
+    """A tree of arrays, or of their shapes, as shapes that lie on the devices as `sharding` says."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
+
+
 def data_parallel(function: Callable[[Any, Any], Any], mesh: Mesh) -> Callable[[Any, Any], Any]:
     """`function(state, batch)`, written for one device with collectives over `data`, jitted for all devices.
 

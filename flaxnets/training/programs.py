@@ -28,7 +28,7 @@ def use_compilation_cache(folder: Path) -> Path | None:
 
 
 class Program:
-    """A step that is compiled at its first call, or read back from disk.
+    """A step that is compiled by `compile` or at its first call, or read back from disk.
 
     JAX's own cache saves the compiler's work but not the tracing, which takes as long on a small machine; so the traced
     program is kept too. It is found again only where everything that it was made from is the same: `settings`, shapes,
@@ -63,11 +63,15 @@ class Program:
         """Run the step on a state and a batch that lie on the devices."""
         leaves, structure = jax.tree.flatten(state)
         if self._compiled is None:
-            self._compiled = self._compile(leaves, structure, batch)
+            self.compile(state, batch)
+        assert self._compiled
         leaves, metrics = self._compiled(leaves, batch)
         return (jax.tree.unflatten(structure, leaves), metrics) if leaves else metrics
 
-    def _compile(self, leaves: list[jax.Array], structure: Any, batch: Any) -> Callable:
+    def compile(self, state: Any, batch: Any) -> None:
+        """Compile for a state and a batch, or for their shapes."""
+        leaves, structure = jax.tree.flatten(state)
+
         def flat_step(leaves: list[jax.Array], batch: Any):
             # The export format knows lists and dictionaries, but not TrainState or optax's own types.
             result = self._step(jax.tree.unflatten(structure, leaves), batch)
@@ -80,7 +84,7 @@ class Program:
             if file:
                 _save(file, exported)
         donated = 0 if self._donate_state else ()
-        return jax.jit(exported.call, donate_argnums=donated).lower(leaves, batch).compile()
+        self._compiled = jax.jit(exported.call, donate_argnums=donated).lower(leaves, batch).compile()
 
     def _fingerprint(self, leaves: list[jax.Array], structure: Any, batch: Any) -> str:
         """A name for everything that the traced program depends on."""

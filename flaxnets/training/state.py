@@ -61,7 +61,7 @@ def split_model(model: ImageClassifier, *, sync_batch_norm: bool = False) -> tup
     """A model's definition, parameters and batch statistics.
 
     Args:
-      model: any model; its arrays are shared, not copied.
+      model: any model; its arrays are shared, not copied. One of shapes alone has the same definition.
       sync_batch_norm: average batch norm's statistics over the devices in each training step.
 
     Raises:
@@ -103,6 +103,6 @@ def _seeded(streams: nnx.State, key: jax.Array) -> dict:
     def fresh(value: jax.Array) -> jax.Array:
         number = next(counter)
         is_key = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-        return jax.random.fold_in(key, number) if is_key else jnp.zeros_like(value)
+        return jax.random.fold_in(key, number) if is_key else jnp.zeros(value.shape, value.dtype)
 
     return jax.tree.map(fresh, nnx.to_pure_dict(streams))
