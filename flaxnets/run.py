@@ -4,6 +4,7 @@ import contextlib
 import shlex
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from flaxnets.config import Run, settings
@@ -68,71 +69,79 @@ def train(run: Run, command: list[str]) -> int:
     def first_state(params: dict, batch_stats: dict) -> state.TrainState:
         return state.initial_state(params, batch_stats, update, run.seed)
 
-    with ThreadPoolExecutor(1) as background:  # compiling and drawing initial values keep a core busy each
-        state_shapes = mesh.shapes(jax.eval_shape(first_state, params, batch_stats), mesh.copied(devices))
-        compiling = background.submit(train_program.compile, state_shapes, mesh.shapes(data.batch, mesh.split(devices)))
-        model = models.create(run.arch, len(data.class_names), data.channels, run.weights, seed=run.seed, **making)
-        _, params, batch_stats = state.split_model(model)
-        del model  # the first step gives its arrays away
-        now = jax.device_put(jax.jit(first_state)(params, batch_stats), mesh.copied(devices))
-        compiling.result()
+    def batches(start: int) -> Iterator[dict]:
+        return pipeline.on_devices(data.train, mesh.split(devices), start)
 
-    if not run.resume:
-        create_folder(run_folder, run, facts)
-    with (
-        contextlib.closing(Checkpoints(run_folder / "checkpoints", run.keep)) as checkpoints,
-        signals.StopRequest() as stop,
-        display.Display(total_steps, started) as shown,
-    ):
-        if run.resume:
-            now = checkpoints.restore_latest(now)
-        first = int(now.step) + 1
+    def evaluation(now: state.TrainState) -> dict[str, float]:
+        return loop.evaluate(eval_program, now, pipeline.on_devices(data.test, mesh.split(devices)))
+
+    with display.Display(total_steps, started) as shown:
         kind = jax.devices()[0].device_kind
         shown.say(
             f"{run.arch}, {num_params:,} parameters, on {run.data.name}: {data.train_count:,} training and "
-            f"{data.test_count:,} test images, {len(data.class_names)} classes; {jax.device_count()} x {kind}\n"
-            f"steps {first} to {total_steps}, in {run_folder}"
+            f"{data.test_count:,} test images, {len(data.class_names)} classes; {jax.device_count()} x {kind}"
         )
-        try:
-            with contextlib.closing(MetricsLog(run_folder, start=first - 1)) as log:
-                now = loop.fit(
-                    now,
-                    total_steps=total_steps,
-                    steps_per_epoch=steps_per_epoch,
-                    train_step=train_program,
-                    evaluation=lambda now: loop.evaluate(
-                        eval_program, now, pipeline.on_devices(data.test, mesh.split(devices))
-                    ),
-                    batches=lambda start: pipeline.on_devices(data.train, mesh.split(devices), start),
-                    log_due=loop.Every(run.log_every, total_steps),
-                    evaluation_due=loop.Every(max(1, round(run.evaluate_every * steps_per_epoch)), total_steps),
-                    meter=loop.Meter(run.data.batch_size),
-                    checkpoints=checkpoints,
-                    log=log,
-                    display=shown,
-                    stop=stop,
+        with ThreadPoolExecutor(1) as background:  # compiling and drawing initial values keep a core busy each
+            state_shapes = mesh.shapes(jax.eval_shape(first_state, params, batch_stats), mesh.copied(devices))
+            batch_shapes = mesh.shapes(data.batch, mesh.split(devices))
+            compiling = background.submit(train_program.compile, state_shapes, batch_shapes)
+            model = models.create(run.arch, len(data.class_names), data.channels, run.weights, seed=run.seed, **making)
+            _, params, batch_stats = state.split_model(model)
+            del model  # the first step gives its arrays away
+            now = jax.device_put(jax.jit(first_state)(params, batch_stats), mesh.copied(devices))
+            compiling.result()
+        if not run.resume:
+            create_folder(run_folder, run, facts)
+        with (
+            contextlib.closing(Checkpoints(run_folder / "checkpoints", run.keep)) as checkpoints,
+            signals.StopRequest() as stop,
+        ):
+            if run.resume:
+                now = checkpoints.restore_latest(now)
+            first = int(now.step) + 1
+            shown.say(f"steps {first} to {total_steps}, in {run_folder}")
+            try:
+                with contextlib.closing(MetricsLog(run_folder, start=first - 1)) as log:
+                    now = loop.fit(
+                        now,
+                        total_steps=total_steps,
+                        steps_per_epoch=steps_per_epoch,
+                        train_step=train_program,
+                        evaluation=evaluation,
+                        batches=batches,
+                        log_due=loop.Every(run.log_every, total_steps),
+                        evaluation_due=loop.Every(max(1, round(run.evaluate_every * steps_per_epoch)), total_steps),
+                        meter=loop.Meter(run.data.batch_size),
+                        checkpoints=checkpoints,
+                        log=log,
+                        display=shown,
+                        stop=stop,
+                    )
+            except DivergenceError as error:
+                newest = checkpoints.newest()
+                kept = (
+                    "no checkpoint was written before" if newest is None else f"the checkpoint of step {newest} is good"
                 )
-        except DivergenceError as error:
-            newest = checkpoints.newest()
-            kept = "no checkpoint was written before" if newest is None else f"the checkpoint of step {newest} is good"
-            raise DivergenceError(
-                f"{error}; {kept}. Start anew under another --name with a lower --optimizer.peak-lr or a longer "
-                "--optimizer.warmup-epochs."
-            ) from error
-        best = checkpoints.best()
-        if stop.signal:
-            named = [] if run.name else ["--name", run_folder.name]
-            resumed = shlex.join([*command, *named, *([] if run.resume else ["--resume"])])
-            shown.say(f"Stopped by {stop.signal.name} after step {int(now.step)}, which is saved. Resume by: {resumed}")
-        else:
-            shown.summary(
-                {
-                    "best test accuracy": f"{best[1]:.2%} (step {best[0]})" if best else "not measured",
-                    "steps": f"{int(now.step)}",
-                    "time": f"{time.perf_counter() - started:.0f} s",
-                    "run folder": str(run_folder),
-                }
-            )
+                raise DivergenceError(
+                    f"{error}; {kept}. Start anew under another --name with a lower --optimizer.peak-lr or a longer "
+                    "--optimizer.warmup-epochs."
+                ) from error
+            best = checkpoints.best()
+            if stop.signal:
+                named = [] if run.name else ["--name", run_folder.name]
+                resumed = shlex.join([*command, *named, *([] if run.resume else ["--resume"])])
+                shown.say(
+                    f"Stopped by {stop.signal.name} after step {int(now.step)}, which is saved. Resume by: {resumed}"
+                )
+            else:
+                shown.summary(
+                    {
+                        "best test accuracy": f"{best[1]:.2%} (step {best[0]})" if best else "not measured",
+                        "steps": f"{int(now.step)}",
+                        "time": f"{time.perf_counter() - started:.0f} s",
+                        "run folder": str(run_folder),
+                    }
+                )
     return stop.exit_code
 
 

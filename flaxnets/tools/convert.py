@@ -1,11 +1,12 @@
 """`flaxnets convert`: a checkpoint in the names of another library, as safetensors."""
 
 import argparse
+import functools
 from pathlib import Path
 
-from flaxnets import registry
+from flaxnets import models, registry
 from flaxnets.errors import WeightsError, did_you_mean
-from flaxnets.models import abstract
+from flaxnets.tools.options import add_options, read_options
 from flaxnets.weights.files import read_weights, write_safetensors
 from flaxnets.weights.layouts import OWN, match, sizes, slots
 
@@ -25,6 +26,7 @@ def main(options: list[str], description: str) -> int:
         help="whose names to write: flaxnets, torchvision, timm or another that `flaxnets info NAME` lists; default: "
         "those of the library that the architecture comes from",
     )
+    add_options(parser)
     arguments = parser.parse_args(options)
     architecture = registry.get(arguments.arch)
     layouts = {**architecture.layouts, OWN: None}
@@ -37,9 +39,10 @@ def main(options: list[str], description: str) -> int:
 
     tensors = read_weights(arguments.source)
     known = (architecture.layouts, arguments.arch)
-    found = sizes((abstract(arguments.arch, 1000, 3), abstract(arguments.arch, 1001, 4)), tensors, *known)
+    abstract = functools.partial(models.abstract, arguments.arch, **read_options(arguments.options))
+    found = sizes((abstract(1000, 3), abstract(1001, 4)), tensors, *known)
     num_classes, in_channels = found.get(1000, 0), found.get(3, 3)
-    model = abstract(arguments.arch, num_classes, in_channels)
+    model = abstract(num_classes, in_channels)
     arrays = match(model, tensors, *known)
     written = {slot.name: slot.write(arrays[slot.path]) for slot in slots(model, layouts[label])}
     write_safetensors(arguments.target, written)

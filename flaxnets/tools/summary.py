@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flaxnets.summaries import Row, Summary, summary
+from flaxnets.tools.options import add_options, read_options
 
 
 def main(options: list[str], description: str) -> int:
@@ -17,9 +18,10 @@ def main(options: list[str], description: str) -> int:
     parser.add_argument("name", help="architecture, see `flaxnets list`")
     parser.add_argument("--image-size", type=int, help="height and width in pixels; default: as published")
     parser.add_argument("--batch", type=int, default=1, help="images, for output shapes and memory; default: 1")
+    add_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args(options)
-    found = summary(arguments.name, arguments.image_size, arguments.batch)
+    found = summary(arguments.name, arguments.image_size, arguments.batch, **read_options(arguments.options))
     if arguments.json:
         rows = [row._asdict() for row in found.rows]
         print(json.dumps({**dataclasses.asdict(found), "rows": rows}, indent=2))
