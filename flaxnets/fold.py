@@ -18,6 +18,7 @@ def fold_batch_norm(model: ImageClassifier) -> ImageClassifier:
 
     Source: Jacob et al. 2017, arXiv:1712.05877, section 3.2.
 
+    >>> import flaxnets
     >>> model = flaxnets.create("resnet18", num_classes=10)
     >>> folded = fold_batch_norm(model)
     >>> jnp.allclose(folded(jnp.ones((1, 32, 32, 3))), model(jnp.ones((1, 32, 32, 3))), rtol=1e-4, atol=1e-5)

@@ -82,7 +82,7 @@ def test_a_run_starts_from_given_weights(flaxnets):
     assert "none.safetensors" in said
 
 
-LONG = ["train", "--arch", "tiny_net", "--steps", 200, "--evaluate-every", 10]
+LONG = ["train", "--arch", "tiny_net", "--steps", 120, "--evaluate-every", 10]
 
 
 @pytest.mark.parametrize(("number", "devices"), [(signal.SIGINT, 1), (signal.SIGTERM, 8)])
@@ -101,7 +101,7 @@ def test_a_stopped_run_continues_as_if_it_had_not_been_stopped(flaxnets, number,
     stopped, command = re.search(
         rf"^Stopped by {number.name} after step (\d+), which is saved\. Resume by: (.*)$", rest, re.MULTILINE
     ).groups()
-    assert int(stopped) < 200
+    assert int(stopped) < 120
     folder = flaxnets.folder / "runs" / "tiny_net-flaxnets_digits"
     assert final_state(folder)[0] == int(stopped)
 
@@ -115,7 +115,7 @@ def test_a_stopped_run_continues_as_if_it_had_not_been_stopped(flaxnets, number,
         capture_output=True,
     )
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
-    assert f"steps {int(stopped) + 1} to 200" in resumed.stdout
+    assert f"steps {int(stopped) + 1} to 120" in resumed.stdout
     flaxnets(*LONG, "--name", "undisturbed", devices=devices)
     undisturbed = flaxnets.folder / "runs" / "undisturbed"
     assert_same_state(final_state(folder)[1], final_state(undisturbed)[1])
