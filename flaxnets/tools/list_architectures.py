@@ -30,9 +30,9 @@ def _print_table(rows: list[dict]) -> None:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("name", no_wrap=True)
-    table.add_column("package")
-    table.add_column("parameters", justify="right")
-    table.add_column("paper")
+    table.add_column("package", overflow="fold")
+    table.add_column("parameters", justify="right", no_wrap=True)
+    table.add_column("paper", overflow="fold")
     for row in rows:
         parameters = f"{row['num_params']:,}" if "num_params" in row else "-"
         table.add_row(row["name"], row["package"], parameters, row.get("paper", "-"))
