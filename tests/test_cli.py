@@ -33,3 +33,9 @@ def test_list_as_json(flaxnets):
         "name": "resnet18", "package": "flaxnets 0.1.0", "num_params": 11_689_512, "paper": "arXiv:1512.03385"
     }  # fmt: skip
     assert rows["tiny_net"]["package"] == "flaxnets-tiny 0.3.0"
+
+
+def test_a_value_of_another_kind_is_refused_with_what_is_possible(flaxnets):
+    done = flaxnets("train", "--dtype", "float8", code=2)
+    assert "Traceback" not in done.stderr
+    assert "invalid choice 'float8' for argument '--dtype'. Expected one of ('float32', 'bfloat16')." in done.stderr

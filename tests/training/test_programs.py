@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flaxnets.training import mesh as meshes
-from flaxnets.training.programs import Program, loaded_files
+from flaxnets.training.programs import Program, loaded_files, use_compilation_cache
 
 TRACES = []
 
@@ -77,3 +77,9 @@ def test_without_a_cache_nothing_is_written(make, tmp_path):
 
 def test_loaded_files_name_this_one():
     assert __file__ in loaded_files()
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, caplog):
+    (tmp_path / "file").write_text("where the folder should be")
+    assert use_compilation_cache(tmp_path / "file" / "cache") is None
+    assert "No compilation cache: cannot write" in caplog.text
