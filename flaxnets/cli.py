@@ -17,6 +17,7 @@ TOOLS = {
         "summary",
         "Show an architecture's layers: shapes, parameters, multiply-adds, receptive fields, memory.",
     ),
+    "bench": ("bench", "Time an architecture's training step or inference, alone or beside another framework's."),
     "convert": ("convert", "Rewrite a checkpoint in the names of torchvision, timm or flaxnets, as safetensors."),
     "new-plugin": ("new_plugin", "Write a package that adds an architecture."),
 }
