@@ -1,6 +1,7 @@
 """Two-dimensional convolution, with the lowering that is fastest on the platform that it runs on."""
 
 import functools
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from flaxnets.errors import ConfigError
 from flaxnets.layers.checks import require_choice
 from flaxnets.layers.initializers import he_normal
 from flaxnets.layers.lowerings import Geometry, blocks, patches, plain, shifted
+from flaxnets.layers.winograd import winograd
 
 # Where the pixels that a kernel needs beyond the border go: PyTorch's rule and TensorFlow's.
 PADDINGS = ("symmetric", "same")
@@ -98,25 +100,30 @@ Form = Callable[..., jax.Array]  # of images, kernel and geometry
 
 
 def cpu_form(image_shape: Sequence[int], kernel_shape: Sequence[int], geometry: Geometry) -> Form:
-    """The form of a convolution that is fastest on a CPU, by its kind and the pixels of its output.
+    """The form of a convolution that is fastest on a CPU, forward and backward, by its kind and size.
 
-    Measured by `experiments/benchmarks/convolutions.py`, which prints each form's speed in each direction. What XLA's
-    own form costs where it is not taken: a pointwise backward pass 2 times as much; outputs of up to 4 pixels 10 to 25
-    times; depthwise 10 to 25 times forward, 50 to 100 backward; groups 2 times forward, over 100 times backward.
+    Measured by `experiments/benchmarks/convolutions.py`, which prints each form's speed in each direction and which of
+    them this table takes; on another CPU it shows where the table should differ.
     """
     name = os.environ.get("FLAXNETS_CONV", "fast")
     if name not in ("fast", "plain"):
         raise ConfigError(f"FLAXNETS_CONV cannot be {name!r}: set it to fast or plain, or leave it unset for fast.")
-    height, width = geometry.output_size(image_shape[1:3], kernel_shape[:2])
-    if name == "plain":
-        return plain
-    if geometry.groups == image_shape[-1] > 1:
-        return shifted
-    if geometry.groups > 1:
-        return blocks
-    if tuple(kernel_shape[:2]) == (1, 1) or height * width <= 4:
-        return patches
-    return plain
+    (batch, *size, cin), (*kernel_size, _, cout) = image_shape, kernel_shape
+    pixels = math.prod(geometry.output_size(size, kernel_size))
+    is_3x3 = kernel_size == [3, 3] and geometry.strides == geometry.dilation == (1, 1) and _pads_up_to(2, geometry)
+    rules = (
+        (name == "plain", plain),
+        (geometry.groups == cin > 1, shifted),  # depthwise
+        (geometry.groups > 1, blocks),
+        (kernel_size == [1, 1], patches),  # pointwise: a matrix product
+        (pixels <= 4, patches),
+        (is_3x3 and min(cin, cout) >= 128 and batch * pixels >= 1024, winograd),
+    )
+    return next((form for holds, form in rules if holds), plain)
+
+
+def _pads_up_to(pixels: int, geometry: Geometry) -> bool:
+    return max(side for sides in geometry.padding for side in sides) <= pixels
 
 
 # The choice has a gradient of its own, so that the backward pass is again one branch a platform: differentiating

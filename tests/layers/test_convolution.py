@@ -16,27 +16,34 @@ from flaxnets.errors import ConfigError
 from flaxnets.layers import ConvNorm, Convolution, GlobalMean, MaxPool, convolve, he_normal, uniform_fan_in
 from flaxnets.layers.convolution import cpu_form
 from flaxnets.layers.lowerings import Geometry, blocks, patches, plain, shifted
+from flaxnets.layers.winograd import winograd
 
 # What chooses or names data without computing.
 CHEAP = ("stablehlo.constant", "stablehlo.broadcast_in_dim", "stablehlo.case", "stablehlo.return")
-FORMS = {"patches": patches, "blocks": blocks, "shifted": shifted}
+FORMS = {"patches": patches, "blocks": blocks, "shifted": shifted, "winograd": winograd}
 
 
 @st.composite
 def cases(draw, form="any"):
     """Images, kernel and geometry that a form can take, of any size, stride, padding, dilation and grouping."""
-    kernel_size = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
-    dilation = draw(st.tuples(st.integers(1, 3), st.integers(1, 2)))
+    if form == "winograd":
+        kernel_size, dilation, strides, most_padding = (3, 3), (1, 1), (1, 1), 2
+    else:
+        kernel_size = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
+        dilation = draw(st.tuples(st.integers(1, 3), st.integers(1, 2)))
+        strides = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+        most_padding = 10
     reach = [(k - 1) * d + 1 for k, d in zip(kernel_size, dilation, strict=True)]
-    padding = tuple(tuple(draw(st.integers(0, pixels)) for _ in range(2)) for pixels in reach)
+    padding = tuple(tuple(draw(st.integers(0, min(pixels, most_padding))) for _ in range(2)) for pixels in reach)
     size = tuple(
         max(1, pixels - sum(pad)) + draw(st.integers(0, 20)) for pixels, pad in zip(reach, padding, strict=True)
     )
-    groups = {"patches": st.just(1), "shifted": st.integers(2, 5)}.get(form, st.sampled_from([1, 2, 3, 8]))
+    groups = {"patches": st.just(1), "winograd": st.just(1), "shifted": st.integers(2, 5)}.get(
+        form, st.sampled_from([1, 2, 3, 8])
+    )
     groups = draw(groups)
     per_group = 1 if form == "shifted" else draw(st.sampled_from([1, 2, 6, 20]))
     channels = groups * per_group, groups * draw(st.integers(1, 3))
-    strides = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
     random = np.random.default_rng(draw(st.integers(0, 99)))
     images = jnp.asarray(random.standard_normal((draw(st.integers(1, 3)), *size, channels[0])), jnp.float32)
     kernel = jnp.asarray(random.standard_normal((*kernel_size, per_group, channels[1])), jnp.float32)
@@ -75,11 +82,12 @@ def test_the_chosen_form_has_the_values_and_gradients_of_the_plain_one(case):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_bfloat16_sums_are_no_worse_than_the_plain_ones(form):
-    groups = {"patches": 1, "blocks": 2, "shifted": 4}[form]
+    groups = {"blocks": 2, "shifted": 4}.get(form, 1)
+    strides = (1, 1) if form == "winograd" else (2, 2)
     random = np.random.default_rng(0)
     images = jnp.asarray(random.standard_normal((2, 33, 33, 4)), jnp.bfloat16)
     kernel = jnp.asarray(random.standard_normal((3, 3, 4 // groups, 4)), jnp.bfloat16)
-    assert_same_values_and_gradients(FORMS[form], images, kernel, Geometry((2, 2), groups=groups), relative=0.02)
+    assert_same_values_and_gradients(FORMS[form], images, kernel, Geometry(strides, groups=groups), relative=0.02)
 
 
 def test_choice_by_kind_and_size(monkeypatch):
@@ -87,6 +95,10 @@ def test_choice_by_kind_and_size(monkeypatch):
     assert cpu_form((1, 56, 56, 64), (3, 3, 64, 64), same) is plain
     assert cpu_form((1, 2, 2, 64), (3, 3, 64, 64), same) is patches
     assert cpu_form((1, 56, 56, 64), (1, 1, 64, 64), Geometry()) is patches
+    assert cpu_form((8, 14, 14, 256), (3, 3, 256, 256), same) is winograd
+    assert cpu_form((1, 14, 14, 256), (3, 3, 256, 256), same) is plain
+    assert cpu_form((8, 14, 14, 256), (3, 3, 256, 256), same._replace(strides=(2, 2))) is plain
+    assert cpu_form((8, 14, 14, 256), (3, 3, 256, 256), Geometry(padding=((3, 3), (1, 1)))) is plain
     assert cpu_form((1, 56, 56, 64), (3, 3, 1, 128), same._replace(groups=64)) is shifted
     assert cpu_form((1, 56, 56, 64), (3, 3, 2, 64), same._replace(groups=32)) is blocks
     monkeypatch.setenv("FLAXNETS_CONV", "plain")
