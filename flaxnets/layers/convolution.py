@@ -116,8 +116,8 @@ def cpu_form(image_shape: Sequence[int], kernel_shape: Sequence[int], geometry: 
         (geometry.groups == cin > 1, shifted),  # depthwise
         (geometry.groups > 1, blocks),
         (kernel_size == [1, 1], patches),  # pointwise: a matrix product
-        (pixels <= 4, patches),
-        (is_3x3 and min(cin, cout) >= 128 and batch * pixels >= 1024, winograd),
+        (pixels <= 4 or batch * pixels <= 64, patches),
+        (is_3x3 and min(cin, cout) >= 128 and batch * pixels >= 384, winograd),
     )
     return next((form for holds, form in rules if holds), plain)
 

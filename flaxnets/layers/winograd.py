@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from flaxnets.layers.lowerings import Geometry, padded, plain, window
 
@@ -18,22 +19,8 @@ def winograd(images: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Ar
 
     Source: Lavin and Gray 2015, arXiv:1509.09308, section 4.1: F(2x2, 3x3).
     """
-    batch, _, _, cin = images.shape
-    cout = kernel.shape[-1]
-    height, width = geometry.output_size(images.shape[1:3], (3, 3))
-    tiles = -(-height // 2), -(-width // 2)
-    reach = [
-        (before, 2 * count + 2 - pixels - before)
-        for (before, _), count, pixels in zip(geometry.padding, tiles, images.shape[1:3], strict=True)
-    ]
-    around = padded(images.astype(jnp.float32), reach)
-    pixels = [[window(around, y, x, tiles, (2, 2)).reshape(-1, cin) for x in range(4)] for y in range(4)]
-    weights = [[kernel[y, x].astype(jnp.float32) for x in range(3)] for y in range(3)]
-    inputs, filters = _both_ways(_transform_input, pixels), _both_ways(_transform_filter, weights)
-    products = [[inputs[y][x] @ filters[y][x] for x in range(4)] for y in range(4)]
-    outputs = [[part.reshape(batch, *tiles, cout) for part in row] for row in _both_ways(_transform_output, products)]
-    whole = jnp.stack([jnp.stack(row, 3) for row in outputs], 2).reshape(batch, 2 * tiles[0], 2 * tiles[1], cout)
-    return whole[:, :height, :width].astype(images.dtype)
+    weights = [[kernel[y, x] for x in range(3)] for y in range(3)]
+    return _filtered(images, weights, geometry.padding, channels=0)
 
 
 def _forward(images: jax.Array, kernel: jax.Array, geometry: Geometry):
@@ -42,14 +29,37 @@ def _forward(images: jax.Array, kernel: jax.Array, geometry: Geometry):
 
 def _backward(geometry: Geometry, residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array):
     images, kernel = residuals
-    (top, bottom), (left, right) = geometry.padding
-    turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    input_gradient = winograd(cotangent, turned, Geometry(padding=((2 - top, 2 - bottom), (2 - left, 2 - right))))
+    turned = [[kernel[2 - y, 2 - x] for x in range(3)] for y in range(3)]
+    padding = [(2 - before, 2 - after) for before, after in geometry.padding]
     _, pull = jax.vjp(lambda kernel: plain(images, kernel, geometry), kernel)
-    return input_gradient, *pull(cotangent)
+    return _filtered(cotangent, turned, padding, channels=1), *pull(cotangent)
 
 
 winograd.defvjp(_forward, _backward)
+
+
+def _filtered(
+    images: jax.Array, weights: list[list[jax.Array]], padding: Sequence[tuple[int, int]], *, channels: int
+) -> jax.Array:
+    """Images filtered by 3x3 weights, each a matrix whose axis `channels` is that of the images' channels."""
+    batch, *size, cin = images.shape
+    height, width = (pixels + sum(pad) - 2 for pixels, pad in zip(size, padding, strict=True))
+    tiles = -(-height // 2), -(-width // 2)
+    reach = [
+        (before, 2 * count + 2 - pixels - before)
+        for (before, _), count, pixels in zip(padding, tiles, size, strict=True)
+    ]
+    around = padded(images.astype(jnp.float32), reach)
+    pixels = [[window(around, y, x, tiles, (2, 2)).reshape(-1, cin) for x in range(4)] for y in range(4)]
+    filters = _both_ways(_transform_filter, [[weight.astype(jnp.float32) for weight in row] for row in weights])
+    contracted = (((1,), (channels,)), ((), ()))
+    products = [
+        [lax.dot_general(a, b, contracted) for a, b in zip(*rows, strict=True)]
+        for rows in zip(_both_ways(_transform_input, pixels), filters, strict=True)
+    ]
+    outputs = [[part.reshape(batch, *tiles, -1) for part in row] for row in _both_ways(_transform_output, products)]
+    whole = jnp.stack([jnp.stack(row, 3) for row in outputs], 2).reshape(batch, 2 * tiles[0], 2 * tiles[1], -1)
+    return whole[:, :height, :width].astype(images.dtype)
 
 
 def _both_ways(transform, grid: Sequence[Sequence[jax.Array]]) -> list[list[jax.Array]]:

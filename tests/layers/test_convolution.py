@@ -93,7 +93,8 @@ def test_bfloat16_sums_are_no_worse_than_the_plain_ones(form):
 def test_choice_by_kind_and_size(monkeypatch):
     same = Geometry(padding=((1, 1), (1, 1)))
     assert cpu_form((1, 56, 56, 64), (3, 3, 64, 64), same) is plain
-    assert cpu_form((1, 2, 2, 64), (3, 3, 64, 64), same) is patches
+    assert cpu_form((64, 2, 2, 64), (3, 3, 64, 64), same) is patches
+    assert cpu_form((1, 7, 7, 512), (3, 3, 512, 512), same) is patches
     assert cpu_form((1, 56, 56, 64), (1, 1, 64, 64), Geometry()) is patches
     assert cpu_form((8, 14, 14, 256), (3, 3, 256, 256), same) is winograd
     assert cpu_form((1, 14, 14, 256), (3, 3, 256, 256), same) is plain
