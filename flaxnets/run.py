@@ -30,7 +30,9 @@ def train(run: Run, command: list[str]) -> int:
     from flaxnets.training.checkpoint import Checkpoints
     from flaxnets.training.folder import choose_folder, create_folder
     from flaxnets.training.log import MetricsLog
+    from flaxnets.training.memory import keep_freed_memory
 
+    keep_freed_memory()
     display.show_warnings()
     registry.get(run.arch)
     devices = mesh.data_mesh(run.data.batch_size)

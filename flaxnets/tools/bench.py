@@ -66,6 +66,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
         compiled = arguments.compare == "torchvision-compiled"
         everyone.append(contestants.Torchvision(arguments.arch, *work, compiled=compiled))
         if everyone[-1].num_params != ours.num_params:
+            everyone[-1].close()
             raise ConfigError(
                 f"torchvision's {arguments.arch} has {everyone[-1].num_params:,} parameters, this one "
                 f"{ours.num_params:,}; leave out --options to compare the same network."

@@ -18,7 +18,7 @@ from flaxnets import models
 from flaxnets.config import Optimizer
 from flaxnets.errors import ArchitectureError, ConfigError
 from flaxnets.fold import fold_batch_norm
-from flaxnets.training import mesh, optimizer, state, step
+from flaxnets.training import mesh, optimizer, programs, state, step
 
 CLASSES = 1000
 LABEL_SMOOTHING = 0.1
@@ -48,26 +48,21 @@ class Flaxnets:
         start, function, images = make(model, image_size, batch)
         self._start = jax.device_put(start, mesh.copied(devices))
         self._batch = jax.device_put(images, mesh.split(devices))
-        self._function = mesh.data_parallel(function, devices)
+        self._program = _program(mesh.data_parallel(function, devices), mode)
         with _lowering("plain" if plain else os.environ.get("FLAXNETS_CONV", "fast")):
             began = time.perf_counter()
-            self._program = (
-                jax.jit(self._function, donate_argnums=0 if mode == "train" else ())
-                .lower(self._start, self._batch)
-                .compile()
-            )
+            self._program.compile(self._start, self._batch)
             self.compile_seconds = time.perf_counter() - began
-        memory: Any = self._program.memory_analysis()
-        sizes = (memory.argument_size_in_bytes, memory.output_size_in_bytes, memory.temp_size_in_bytes)
-        self.memory_bytes = sum(sizes) - memory.alias_size_in_bytes
+        self.memory_bytes = self._program.memory_bytes()
         self._mode = mode
 
-    def run(self, steps: int) -> float:
+    def run(self, steps: int, program: programs.Program | None = None) -> float:
         """Seconds that so many steps take."""
+        program = program or self._program
         began = time.perf_counter()
         result = None
         for _ in range(steps):
-            result = self._program(self._start, self._batch)
+            result = program(self._start, self._batch)
             if self._mode == "train":
                 self._start, result = result
         jax.block_until_ready(result)
@@ -77,15 +72,12 @@ class Flaxnets:
         """What a step costs that computes nothing, with the same arguments and results: median of 100."""
 
         def empty(start: Any, batch: Any) -> Any:
-            return start, jax.tree.map(lambda array: array.ravel()[0], batch)
+            result = jax.tree.map(lambda array: array.ravel()[0], batch)
+            return (start, result) if self._mode == "train" else result
 
-        program = jax.jit(empty, donate_argnums=0).lower(self._start, self._batch).compile()
-        seconds = []
-        for _ in range(100):
-            began = time.perf_counter()
-            self._start, _ = jax.block_until_ready(program(self._start, self._batch))
-            seconds.append(time.perf_counter() - began)
-        return float(np.median(seconds))
+        program = _program(jax.jit(empty), self._mode)
+        self.run(1, program)
+        return float(np.median([self.run(1, program) for _ in range(100)]))
 
     def close(self) -> None:
         """Nothing to end."""
@@ -114,6 +106,8 @@ class Torchvision:
             text=True,
         )
         answer = self._ask()
+        if "num_params" not in answer:
+            self.close()
         if answer.get("missing"):
             raise ConfigError(
                 f"{answer['missing']} is not installed, so there is nothing to compare with; install torch and "
@@ -156,6 +150,10 @@ def matrix_product_peak() -> float:
         product(matrix).block_until_ready()
         seconds.append(time.perf_counter() - began)
     return size**3 / min(seconds)
+
+
+def _program(step: Callable, mode: str) -> programs.Program:
+    return programs.Program(step, donate_state=mode == "train", cache=None, code=(), settings={})
 
 
 def _training(model: Any, image_size: int, batch: int) -> tuple[Any, Callable, Any]:

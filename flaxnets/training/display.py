@@ -53,7 +53,7 @@ class Display:
 
     def training(self, metrics: dict[str, float]) -> None:
         """Newest training metrics, in the bar."""
-        speed = f"{metrics['images_per_second']:.0f} images/s"
+        speed = f"{metrics['images_per_second']:.0f} images/s  data wait {metrics['data_wait']:.0%}"
         status = f"loss {metrics['loss']:.3f}  accuracy {metrics['accuracy']:.1%}  {speed}"
         self._progress.update(self._task, status=status)
 

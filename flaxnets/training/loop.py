@@ -44,6 +44,18 @@ class Meter:
         """Start the clock anew, after something other than training."""
         self._started = time.perf_counter()
         self._images = 0
+        self._waited = 0.0
+
+    def timed(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """The same batches; how long the loop waits for them is measured."""
+        while True:
+            began = time.perf_counter()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            self._waited += time.perf_counter() - began
+            yield batch
 
     def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
         """Keep the metrics of one step."""
@@ -51,7 +63,9 @@ class Meter:
         self._images += self._batch_size
 
     def read(self) -> dict[str, float]:
-        """Means since the last reading, gradient norm of the last step, and images a second.
+        """Means since the last reading, gradient norm of the last step, images a second, and `data_wait`.
+
+        `data_wait` is the share of the time that the loop waited for batches. The device may have been busy meanwhile.
 
         Raises:
           DivergenceError: the loss or the gradient of one of the steps was not finite.
@@ -69,6 +83,7 @@ class Meter:
             "accuracy": sum(metrics["correct"] for _, metrics in steps) / count,
             "gradient_norm": steps[-1][1]["gradient_norm"],
             "images_per_second": self._images / seconds,
+            "data_wait": self._waited / seconds,
         }
         self.restart()
         return means
@@ -120,7 +135,7 @@ def fit(
     start = int(state.step)
     trained: dict[str, float] = {}
     display.advance(start)
-    for step, batch in zip(range(start + 1, total_steps + 1), batches(start), strict=False):
+    for step, batch in zip(range(start + 1, total_steps + 1), meter.timed(batches(start)), strict=False):
         state, metrics = train_step(state, batch)
         meter.add(step, metrics)
         display.advance(step)

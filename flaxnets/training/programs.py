@@ -57,14 +57,13 @@ class Program:
         self._cache = cache
         self._code = code
         self._settings = settings
-        self._compiled: Callable[[list[jax.Array], Any], Any] | None = None
+        self._compiled: Any = None  # what JAX compiled, called with the state's leaves and a batch
 
     def __call__(self, state: Any, batch: Any) -> Any:
         """Run the step on a state and a batch that lie on the devices."""
         leaves, structure = jax.tree.flatten(state)
-        if self._compiled is None:
+        if not self._compiled:
             self.compile(state, batch)
-        assert self._compiled
         leaves, metrics = self._compiled(leaves, batch)
         return (jax.tree.unflatten(structure, leaves), metrics) if leaves else metrics
 
@@ -86,6 +85,12 @@ class Program:
         donated = 0 if self._donate_state else ()
         self._compiled = jax.jit(exported.call, donate_argnums=donated).lower(leaves, batch).compile()
 
+    def memory_bytes(self) -> int:
+        """Arguments, results and temporary memory of the compiled step on one device, in bytes."""
+        memory: Any = self._compiled.memory_analysis()
+        sizes = (memory.argument_size_in_bytes, memory.output_size_in_bytes, memory.temp_size_in_bytes)
+        return sum(sizes) - memory.alias_size_in_bytes
+
     def _fingerprint(self, leaves: list[jax.Array], structure: Any, batch: Any) -> str:
         """A name for everything that the traced program depends on."""
         arrays = (*leaves, *jax.tree.leaves(batch))
@@ -94,6 +99,7 @@ class Program:
             "settings": self._settings,
             "arguments": [(array.shape, str(array.dtype), str(array.sharding)) for array in arrays],
             "structure": str((structure, jax.tree.structure(batch))),
+            "convolutions": os.environ.get("FLAXNETS_CONV"),
             "devices": [device.device_kind for device in jax.devices()],
             "configuration": {name: str(value) for name, value in jax.config.values.items()},
             "code": [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats],

@@ -5,10 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax import lax
 
 from flaxnets.errors import ArchitectureError
 from flaxnets.layers import (
     AveragePool,
+    BatchNorm,
     ConvNorm,
     Convolution,
     MaxPool,
@@ -17,6 +19,7 @@ from flaxnets.layers import (
     he_normal,
     round_channels,
 )
+from flaxnets.layers.convolution import same_padding
 
 
 @pytest.mark.parametrize("size", [6, 7])
@@ -115,3 +118,60 @@ def test_channels_round_to_multiples_of_8_but_lose_at_most_a_tenth(channels, rou
 def test_no_channels_are_refused():
     with pytest.raises(ArchitectureError, match=r"cannot have 0 channels; give a width above 0\.$"):
         round_channels(0)
+
+
+@pytest.mark.parametrize("padding", ["symmetric", "same"])
+@pytest.mark.parametrize(("window", "strides"), [(3, 2), (3, 1), (2, 2), (5, 3)])
+def test_max_pool_hands_the_gradient_to_the_first_largest_pixel_as_xla_does(window, strides, padding):
+    """Few different values, so that nearly every window has ties."""
+    random = np.random.default_rng(0)
+    images = jnp.asarray(random.integers(0, 3, (2, 9, 8, 3)), jnp.float32)
+    layer = MaxPool(window, strides, padding=padding)
+    both = (window // 2, (window - 1) // 2)
+    pads = (both, both) if padding == "symmetric" else same_padding((9, 8), (window,) * 2, (strides,) * 2)
+
+    def plain(images):
+        steps = (1, strides, strides, 1)
+        return lax.reduce_window(images, -jnp.inf, lax.max, (1, window, window, 1), steps, ((0, 0), *pads, (0, 0)))
+
+    expected, pull_plain = jax.vjp(plain, images)
+    actual, pull = jax.vjp(layer, images)
+    np.testing.assert_array_equal(actual, expected)
+    cotangent = jnp.asarray(random.standard_normal(expected.shape), jnp.float32)
+    np.testing.assert_allclose(pull(cotangent)[0], pull_plain(cotangent)[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm_is_flaxs(training, dtype):
+    """Values, gradients and running averages, where the mean is several deviations from 0."""
+    ours = BatchNorm(4, momentum=0.9, dtype=dtype, rngs=nnx.Rngs(0))
+    flaxs = nnx.BatchNorm(4, momentum=0.9, dtype=dtype, rngs=nnx.Rngs(0))
+    random = np.random.default_rng(0)
+    images = jnp.asarray(random.standard_normal((8, 5, 5, 4)) * [0.1, 1, 2, 3] + [3, -2, 0, 1], dtype)
+    cotangent = jnp.asarray(random.standard_normal(images.shape), dtype)
+    scale, bias = jnp.array([0.5, 1, 2, -1]), jnp.array([0, 1, -1, 0.5])
+
+    def run(layer, images, scale, bias):
+        layer.use_running_average = not training
+        layer.scale[...], layer.bias[...] = scale, bias
+        result = layer(images)
+        return result, (layer.mean[...], layer.var[...])
+
+    results = []
+    for layer in (ours, flaxs):
+        graph, state = nnx.split(layer)
+        state = nnx.to_pure_dict(state)
+        value, pull, averages = jax.vjp(
+            lambda *arguments, graph=graph, state=state: run(nnx.merge(graph, state), *arguments),
+            *(images, scale, bias),
+            has_aux=True,
+        )
+        assert value.dtype == dtype
+        results.append((value, *pull(cotangent), *averages))
+    tolerance = 1e-4 if dtype == jnp.float32 else 0.05
+    for actual, expected in zip(*results, strict=True):
+        largest = float(jnp.abs(expected).max())
+        np.testing.assert_allclose(
+            np.asarray(actual, np.float32), np.asarray(expected, np.float32), rtol=tolerance, atol=tolerance * largest
+        )
