@@ -1,30 +1,46 @@
-"""From a decoded image to the pixels that the network sees: random for training, fixed for testing."""
+"""From decoded pixels, uint8 [h, w, c], to those that the network sees: random for training, fixed for testing."""
 
+import abc
 import dataclasses
 import math
 from typing import Protocol
 
 import numpy as np
-from PIL import Image
+
+from flaxnets.data import pixels as px
 
 
 class Transform(Protocol):
-    """An image and a source of randomness -> an image."""
+    """Pixels and a source of randomness -> pixels."""
 
-    def __call__(self, image: Image.Image, random: np.random.Generator) -> Image.Image:
+    def __call__(self, pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """Transform one image; fixed transforms ignore `random`."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
-class Resize:
-    """The whole image, stretched to `size` x `size` pixels."""
+class View(abc.ABC):
+    """A part of the image, stretched to `size` x `size` pixels; of a large JPEG, no more is decoded than that takes."""
 
     size: int
 
-    def __call__(self, image: Image.Image, random: np.random.Generator) -> Image.Image:
-        """Resize one image of any size."""
-        return image.resize((self.size, self.size), Image.Resampling.BILINEAR)
+    def __call__(self, pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """Crop and resize one image of any size."""
+        left, top, width, height = self.box(pixels.shape[1], pixels.shape[0], random)
+        return px.resize(pixels[top : top + height, left : left + width], self.size, self.size)
+
+    @abc.abstractmethod
+    def box(self, width: int, height: int, random: np.random.Generator) -> tuple[int, int, int, int]:
+        """Left, top, width and height of the part, in pixels: inside the image, whatever its shape."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Resize(View):
+    """The whole image, stretched to `size` x `size` pixels."""
+
+    def box(self, width: int, height: int, random: np.random.Generator) -> tuple[int, int, int, int]:
+        """All of it."""
+        return 0, 0, width, height
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,39 +52,34 @@ class RandomShift:
 
     fraction: float = 1 / 8
 
-    def __call__(self, image: Image.Image, random: np.random.Generator) -> Image.Image:
+    def __call__(self, pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """Shift one image; its size stays."""
-        reach = round(self.fraction * image.width), round(self.fraction * image.height)
-        left, top = (int(random.integers(-pixels, pixels + 1)) for pixels in reach)
-        return image.crop((left, top, left + image.width, top + image.height))
+        height, width = pixels.shape[:2]
+        across, down = round(self.fraction * width), round(self.fraction * height)
+        left, top = int(random.integers(2 * across + 1)), int(random.integers(2 * down + 1))
+        padded = np.pad(pixels, ((down, down), (across, across), (0, 0)))
+        return padded[top : top + height, left : left + width]
 
 
 @dataclasses.dataclass(frozen=True)
 class RandomFlip:
     """Mirror the image from left to right, one time in two."""
 
-    def __call__(self, image: Image.Image, random: np.random.Generator) -> Image.Image:
+    def __call__(self, pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """Flip one image, or not."""
-        return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if random.random() < 0.5 else image
+        return pixels[:, ::-1] if random.random() < 0.5 else pixels
 
 
 @dataclasses.dataclass(frozen=True)
-class RandomResizedCrop:
+class RandomResizedCrop(View):
     """A random part of the image, stretched to `size` x `size` pixels.
 
     The part covers a fraction of the area drawn evenly from `scale`, with width / height drawn log-evenly from `ratio`.
     Source: Szegedy et al. 2014, arXiv:1409.4842, section 6.
     """
 
-    size: int
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
-
-    def __call__(self, image: Image.Image, random: np.random.Generator) -> Image.Image:
-        """Crop and resize one image of any size."""
-        left, top, width, height = self.box(image.width, image.height, random)
-        box = (left, top, left + width, top + height)
-        return image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
 
     def box(self, width: int, height: int, random: np.random.Generator) -> tuple[int, int, int, int]:
         """Left, top, width and height of the part, in pixels: inside the image, whatever its shape."""
@@ -87,21 +98,18 @@ class RandomResizedCrop:
 
 
 @dataclasses.dataclass(frozen=True)
-class CenterCrop:
+class CenterCrop(View):
     """The central square that covers `ratio` of the shorter side, resized to `size` x `size` pixels.
 
     The usual test view of ImageNet: resize the shorter side to 256, crop 224 (224 / 256 = .875).
     """
 
-    size: int
     ratio: float = 0.875
 
-    def __call__(self, image: Image.Image, random: np.random.Generator) -> Image.Image:
-        """Crop and resize one image of any size."""
-        side = self.ratio * min(image.size)
-        left, top = (image.width - side) / 2, (image.height - side) / 2
-        box = (left, top, left + side, top + side)
-        return image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
+    def box(self, width: int, height: int, random: np.random.Generator) -> tuple[int, int, int, int]:
+        """The central square, to the nearest pixel."""
+        side = max(1, round(self.ratio * min(width, height)))
+        return (width - side) // 2, (height - side) // 2, side, side
 
 
 def train_transforms(augmentation: str, size: int, *, flip: bool) -> tuple[Transform, ...]:

@@ -1,7 +1,6 @@
 """Batches of decoded, transformed images: batch k of a host is a pure function of (seed, k, host)."""
 
 import dataclasses
-import io
 import math
 from collections.abc import Iterator, Sequence
 
@@ -9,10 +8,11 @@ import grain
 import jax
 import numpy as np
 from grain.sources import RandomAccessDataSource
-from PIL import Image
 
-from flaxnets.data.augmentation import Transform
+from flaxnets.data.augmentation import Transform, View
+from flaxnets.data.pixels import EncodedImage, decode, resize, with_channels
 from flaxnets.data.sources import Source
+from flaxnets.errors import DataError
 
 Example = dict[str, np.ndarray | np.generic]
 
@@ -22,14 +22,46 @@ class _Decode(grain.transforms.RandomMap):
     """Encoded example -> uint8 pixels [h, w, c] and label; the randomness is Grain's, a function of (seed, index)."""
 
     channels: int
+    num_classes: int
     transforms: tuple[Transform, ...]
 
     def random_map(self, element: dict, rng: np.random.Generator) -> Example:  # pyright: ignore[reportIncompatibleMethodOverride] (Grain declares None)
-        image = Image.open(io.BytesIO(element["image"])).convert("L" if self.channels == 1 else "RGB")
-        for transform in self.transforms:
-            image = transform(image, rng)
-        pixels = np.asarray(image, np.uint8).reshape(image.height, image.width, self.channels)
+        if not 0 <= element["label"] < self.num_classes:
+            raise DataError(
+                f"{element['name']} has the label {element['label']}, and there are {self.num_classes} classes; choose "
+                "another split by --data.train and --data.test, or mend the data."
+            )
+        try:
+            pixels = self._pixels(element["image"], rng)
+        except ValueError as error:
+            raise DataError(
+                f"Cannot use {element['name']}: {error}. Mend or remove it; `flaxnets check-data` lists all such files."
+            ) from error
         return {"image": pixels, "label": np.int32(element["label"]), "weight": np.float32(element.get("weight", 1))}
+
+    def _pixels(self, image: bytes | np.ndarray, random: np.random.Generator) -> np.ndarray:
+        first, *others = self.transforms
+        if isinstance(image, np.ndarray):
+            pixels = first(with_channels(image, self.channels), random)
+        elif isinstance(first, View):
+            pixels = _decode_view(EncodedImage(image), self.channels, first, random)
+        else:
+            pixels = first(decode(image, self.channels), random)
+        for transform in others:
+            pixels = transform(pixels, random)
+        return pixels
+
+
+def _decode_view(image: EncodedImage, channels: int, view: View, random: np.random.Generator) -> np.ndarray:
+    """`view(decode(image))`, decoding a large JPEG at the smallest size that holds as many pixels as are wanted."""
+    box = view.box(image.width, image.height, random)
+    shrink = next(shrink for shrink in (8, 4, 2, 1) if shrink == 1 or min(box[2:]) >= shrink * view.size)
+    pixels = image.decode(channels, shrink)
+    # Where the decoder could not shrink, the ratio is 1.
+    across, down = pixels.shape[1] / image.width, pixels.shape[0] / image.height
+    left, right = round(box[0] * across), round((box[0] + box[2]) * across)
+    top, bottom = round(box[1] * down), round((box[1] + box[3]) * down)
+    return resize(pixels[top:bottom, left:right], view.size, view.size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +101,7 @@ def train_batches(
       A dataset whose element k is batch k: `image` uint8 [b, h, w, c], `label` int32 [b], `weight` float32 [b] of 1.
     """
     examples = grain.MapDataset.source(source.examples).seed(seed).shuffle().repeat()
-    decoded = examples.random_map(_Decode(source.channels, tuple(transforms)))
+    decoded = examples.random_map(_Decode(source.channels, len(source.class_names), tuple(transforms)))
     return decoded.batch(batch_size // hosts)[host::hosts]
 
 
@@ -78,7 +110,7 @@ def eval_batches(
 ) -> grain.MapDataset:
     """Every example once, in order; the last batch is filled up with examples of weight 0. As `train_batches`."""
     examples = grain.MapDataset.source(_Padded(source.examples, batch_size)).seed(0)
-    decoded = examples.random_map(_Decode(source.channels, tuple(transforms)))
+    decoded = examples.random_map(_Decode(source.channels, len(source.class_names), tuple(transforms)))
     return decoded.batch(batch_size // hosts)[host::hosts]
 
 
@@ -94,7 +126,7 @@ def pixel_statistics(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, images in [0, 1], over up to `most` examples evenly spread."""
     count = len(source.examples)
-    decode = _Decode(source.channels, tuple(transforms))
+    decode = _Decode(source.channels, len(source.class_names), tuple(transforms))
     random = np.random.default_rng(0)
     sums = np.zeros((2, source.channels))
     chosen = range(0, count, math.ceil(count / most))

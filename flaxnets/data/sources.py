@@ -24,7 +24,8 @@ class Source:
     """One split of a data set.
 
     Attributes:
-      examples: `examples[i]` is `{"image": encoded bytes, "label": int}`; pickles, and many threads may read it.
+      examples: `examples[i]` is `{"image": bytes of an image file, or uint8 pixels [h, w, 1 or 3], "label": int,
+        "name": what to call it in a message}`; many threads may read it.
       class_names: one a label, in the order of the labels.
       channels: 1 for grey images, 3 for colour.
       mirrors: whether an image keeps its label when it is flipped from left to right.
@@ -43,13 +44,18 @@ class _Examples:
     records: Any
     image_key: str
     label_key: str
+    name: str
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         record = self.records[index]
-        return {"image": record[self.image_key], "label": int(record[self.label_key])}
+        return {
+            "image": record[self.image_key],
+            "label": int(record[self.label_key]),
+            "name": f"example {index} of {self.name}",
+        }
 
 
 def tfds_sources(name: str, splits: Sequence[str], data_dir: Path | None) -> list[Source]:
@@ -90,7 +96,7 @@ def tfds_sources(name: str, splits: Sequence[str], data_dir: Path | None) -> lis
             ) from error
         sources.append(
             Source(
-                examples=_Examples(records, image_key, label_key),
+                examples=_Examples(records, image_key, label_key, f"{name}, {split}"),
                 class_names=tuple(features[label_key].names),
                 channels=channels,
                 mirrors=builder.info.name not in NOT_MIRRORED,
