@@ -18,6 +18,9 @@ TOOLS = {
         "Show an architecture's layers: shapes, parameters, multiply-adds, receptive fields, memory.",
     ),
     "convert": ("convert", "Rewrite a checkpoint in the names of torchvision, timm or flaxnets, as safetensors."),
+    "prepare": ("prepare", "Download a data set of TensorFlow Datasets and prepare it for training."),
+    "check-data": ("check_data", "List the images of a data set that cannot be used, and count the others."),
+    "bench-data": ("bench_data", "Measure how many images a second are read, decoded, augmented and on the device."),
     "new-plugin": ("new_plugin", "Write a package that adds an architecture."),
 }
 TRAIN = "Train an architecture on a data set."

@@ -9,7 +9,10 @@ import pydantic
 from flaxnets.errors import ConfigError, did_you_mean
 
 # What may differ between a run and its continuation: none of it changes what is computed.
-NO_RESULT = frozenset({"experiment", "runs", "name", "resume", "keep", "log_every", "compilation_cache", "data.dir"})
+NO_RESULT = frozenset({"experiment", "runs", "name", "resume", "keep", "log_every", "compilation_cache"}) | {
+    "data.dir",
+    "data.workers",
+}
 
 
 class Part(pydantic.BaseModel):
@@ -39,13 +42,22 @@ class Data(Part):
     section = "data"
 
     name: str = "flaxnets_digits"
-    """Data set: a name of TensorFlow Datasets, prepared as array_record (`NAME`, `NAME/CONFIG` or `NAME:VERSION`)."""
+    """Data set: `folder:PATH` with a folder a class, `idx:PATH` with MNIST's four files, `arrays:FILE.npz`, or a name
+    of TensorFlow Datasets, prepared as array_record (`NAME`, `NAME/CONFIG` or `NAME:VERSION`)."""
     dir: Path | None = None
-    """Where data sets are prepared and read; default: TensorFlow Datasets' own folder."""
+    """Where TensorFlow Datasets are prepared and read; default: their own folder."""
     train: str = "train"
-    """Split to train on, in TensorFlow Datasets' syntax, such as `train[:90%]`."""
+    """Split to train on: of TensorFlow Datasets, such as `train[:90%]`, or a folder in PATH."""
     test: str = "test"
-    """Split to test on."""
+    """Split to test on; in a folder, `val` serves as well."""
+    holdout: float = pydantic.Field(default=0.2, gt=0, lt=1)
+    """Share of each class to test on, where a folder or an .npz file has no part for that."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """Broken image files in a folder: stop and list them, or train without them."""
+    workers: int | None = pydantic.Field(default=None, gt=0)
+    """Threads that decode images; default: the cores, up to 16."""
+    repeats: int = pydantic.Field(default=1, gt=0)
+    """How often each image comes in a row, augmented anew (repeated augmentation)."""
     batch_size: int = pydantic.Field(default=64, gt=0)
     """Images a step, over all devices."""
     image_size: int = pydantic.Field(default=32, gt=0)

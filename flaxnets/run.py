@@ -70,10 +70,12 @@ def train(run: Run, command: list[str]) -> int:
         return state.initial_state(params, batch_stats, update, run.seed)
 
     def batches(start: int) -> Iterator[dict]:
-        return pipeline.on_devices(data.train, mesh.split(devices), start)
+        return pipeline.on_devices(data.train, mesh.split(devices), start, run.data.workers)
 
     def evaluation(now: state.TrainState) -> dict[str, float]:
-        return loop.evaluate(eval_program, now, pipeline.on_devices(data.test, mesh.split(devices)))
+        return loop.evaluate(
+            eval_program, now, pipeline.on_devices(data.test, mesh.split(devices), workers=run.data.workers)
+        )
 
     with display.Display(total_steps, started) as shown:
         kind = jax.devices()[0].device_kind

@@ -5,6 +5,7 @@ import dataclasses
 import math
 from typing import Protocol
 
+import cv2
 import numpy as np
 
 from flaxnets.data import pixels as px
@@ -67,7 +68,7 @@ class RandomFlip:
 
     def __call__(self, pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """Flip one image, or not."""
-        return pixels[:, ::-1] if random.random() < 0.5 else pixels
+        return cv2.flip(pixels, 1).reshape(pixels.shape) if random.random() < 0.5 else pixels
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,11 +2,10 @@
 
 import dataclasses
 
-import grain
 import jax
 
 from flaxnets.config import Data
-from flaxnets.data import augmentation, pipeline, sources
+from flaxnets.data import augmentation, check, pipeline, sources
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +21,8 @@ class Images:
       mean, std: statistics of each channel over the training images, scaled to [0, 1].
     """
 
-    train: grain.MapDataset
-    test: grain.MapDataset
+    train: pipeline.TrainBatches
+    test: pipeline.EvalBatches
     batch: dict[str, jax.ShapeDtypeStruct]
     train_count: int
     test_count: int
@@ -35,7 +34,7 @@ class Images:
 
 def open_images(data: Data, seed: int) -> Images:
     """Open a data set, and prepare it if it is the built-in one. Raises DataError for whatever is wrong with it."""
-    train, test = sources.tfds_sources(data.name, [data.train, data.test], data.dir)
+    train, test = check.usable(sources.open_sources(data), data.on_error)
     if data.channels:
         train, test = (dataclasses.replace(source, channels=data.channels) for source in (train, test))
     flip = train.mirrors if data.flip is None else data.flip
@@ -43,12 +42,13 @@ def open_images(data: Data, seed: int) -> Images:
     eval_transforms = augmentation.eval_transforms(data.augmentation, data.image_size)
     mean, std = pipeline.pixel_statistics(train, eval_transforms)
     part = {"host": jax.process_index(), "hosts": jax.process_count()}
-    train_batches = pipeline.train_batches(train, train_transforms, data.batch_size, seed=seed, **part)
+    train_batches = pipeline.TrainBatches(
+        train, train_transforms, data.batch_size, seed=seed, repeats=data.repeats, **part
+    )
     first = train_batches[0]
-    assert first is not None
     return Images(
         train=train_batches,
-        test=pipeline.eval_batches(test, eval_transforms, data.batch_size, **part),
+        test=pipeline.EvalBatches(test, eval_transforms, data.batch_size, **part),
         batch={
             name: jax.ShapeDtypeStruct((data.batch_size, *array.shape[1:]), array.dtype)
             for name, array in first.items()

@@ -8,7 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from flaxnets.data.sources import tfds_sources
+from flaxnets.data.tfds_source import tfds_sources
 from flaxnets.errors import DataError
 
 
@@ -93,7 +93,7 @@ def test_catalogue_sets_are_known_without_tensorflow():
     [
         ("cifar11", "train", r"No data set named 'cifar11'\. Did you mean .*cifar10"),
         ("photo_corner", "train", r"No data set named 'photo_corner'\. Did you mean photo_corners"),
-        ("cifar10", "train", r"'cifar10' is not prepared as array_record in .* run: python -c .*download_and_prepare"),
+        ("cifar10", "train", r"'cifar10' is not prepared as array_record in .*; run: flaxnets prepare cifar10 --dir /"),
         ("photo_corners", "trian", r"no split 'trian': it has train, validation; choose by --data\.train"),
         ("photo_corners", "train[:0]", r"no split 'train\[:0\]': it has train, validation; choose by --data\.train"),
         ("no_images", "train", r"does not pair one image with one class label; choose another by --data\.name"),
