@@ -38,7 +38,7 @@ def array_sources(file: str, holdout: float) -> tuple[Source, Source]:
       DataError: the file cannot be read or holds something else.
     """
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             held = {name: arrays[name] for name in ("images", "labels", "class_names") if name in arrays}
     except OSError as error:
         raise DataError(f"Cannot read {file}: {error.strerror or error}; give an .npz file after arrays:.") from error

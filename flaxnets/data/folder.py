@@ -10,7 +10,7 @@ from flaxnets.data.sources import Source, hold_out
 from flaxnets.errors import DataError, did_you_mean, printable
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
-TEST_NAMES = ("val", "validation", "valid")  # besides `--data.test`
+TEST_NAMES = {"test": ("test", "val", "validation", "valid")}  # what the default may be called
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ def folder_sources(path: str, train: str, test: str, holdout: float) -> tuple[So
             f"In {printable(train_root)}, there is no image in {', '.join(empty)}; images end in "
             f"{', '.join(EXTENSIONS)}. Add some, or remove the folder."
         )
-    test_name = next((name for name in (test, *TEST_NAMES) if name in splits), None)
+    test_name = next((name for name in TEST_NAMES.get(test, (test,)) if name in splits), None)
     if train_root != root and test_name:
         parts = [(files, labels), _files_of(root / test_name, class_names)]
         if not parts[1][0]:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import threading
+import warnings
 
 import cv2
 import numpy as np
@@ -25,6 +26,9 @@ UPRIGHT = {
     8: (True, -1, 1),
 }
 
+# Pillow warns of what is refused below, and of damaged EXIF data, which nobody needs to hear of.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
 cv2.setNumThreads(0)  # the loader's threads keep all cores busy
 
 
@@ -51,7 +55,6 @@ class EncodedImage:
             raise BrokenImageError("the file is empty")
         try:
             self._image = Image.open(io.BytesIO(encoded), formats=FORMATS)
-            orientation = self._image.getexif().get(ORIENTATION, 1)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise BrokenImageError(f"it has more than {MAX_PIXELS:,} pixels") from error
         except Image.UnidentifiedImageError as error:
@@ -63,6 +66,9 @@ class EncodedImage:
             raise BrokenImageError(f"it has {width} x {height} pixels, more than {MAX_PIXELS:,}")
         if self._image.info.get("progressive") and encoded.count(b"\xff\xda") > MAX_SCANS:
             raise BrokenImageError(f"it is a JPEG of more than {MAX_SCANS} scans")
+        orientation = 1
+        with contextlib.suppress(Exception):  # damaged EXIF data are no reason to refuse an image
+            orientation = self._image.getexif().get(ORIENTATION, 1)
         self._upright = UPRIGHT.get(orientation, UPRIGHT[1])
         self.height, self.width = (width, height) if self._upright[0] else (height, width)
 
