@@ -22,10 +22,15 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--images", type=int, default=1280)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--floats", action="store_true", help="torchvision scales and normalises too, as is usual")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)  # what the other interpreter is asked for
     arguments = parser.parse_args()
     if arguments.measure:
-        print(torchvision_speed(arguments.measure, arguments.workers, arguments.batch_size, arguments.images))
+        print(
+            torchvision_speed(
+                arguments.measure, arguments.workers, arguments.batch_size, arguments.images, arguments.floats
+            )
+        )
         return
     from flaxnets.tools.bench_data import write_photographs
 
@@ -35,7 +40,9 @@ def main() -> None:
         write_photographs(Path(folder))
         for _ in range(arguments.rounds):
             ours = run([sys.executable, "-m", "flaxnets", "bench-data", folder, "--json", "--rounds=1", *same])
-            theirs = run([arguments.torch, __file__, "--measure", folder, *same])
+            theirs = run(
+                [arguments.torch, __file__, "--measure", folder, *same, *(["--floats"] if arguments.floats else [])]
+            )
             speed, other = json.loads(ours)["pipeline"], float(theirs)
             ratios.append(speed / other)
             print(
@@ -48,15 +55,15 @@ def run(command: list[str]) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def torchvision_speed(folder: Path, workers: int, batch_size: int, images: int) -> float:
-    """Images/s from files to batches of uint8 tensors, after the workers have started and their queues are used up."""
+def torchvision_speed(folder: Path, workers: int, batch_size: int, images: int, floats: bool) -> float:
+    """Images/s from files to batches of tensors, after the workers have started and their queues are used up."""
     import torch
     from torchvision import datasets, transforms
 
-    view = transforms.Compose(
-        [transforms.RandomResizedCrop(224), transforms.RandomHorizontalFlip(), transforms.PILToTensor()]
-    )
-    photographs = datasets.ImageFolder(str(folder / "train"), view)
+    view = [transforms.RandomResizedCrop(224), transforms.RandomHorizontalFlip(), transforms.PILToTensor()]
+    if floats:
+        view[2:] = [transforms.ToTensor(), transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
+    photographs = datasets.ImageFolder(str(folder / "train"), transforms.Compose(view))
     warm = 2 * workers + 8  # batches
     total = images + warm * batch_size
     sampler = torch.utils.data.RandomSampler(photographs, replacement=True, num_samples=total)

@@ -145,7 +145,7 @@ def _first_view(image: bytes | np.ndarray, channels: int, first: Transform, rand
     encoded = EncodedImage(image)
     left, top, width, height = first.box(encoded.width, encoded.height, random)
     shrink = next(shrink for shrink in (8, 4, 2, 1) if shrink == 1 or min(width, height) >= shrink * first.size)
-    pixels = encoded.decode(channels, shrink, scratch=True)  # resize copies
+    pixels = encoded.decode(channels, shrink, draft=True)
     # Where the decoder could not shrink, the ratios are 1.
     down, across = pixels.shape[0] / encoded.height, pixels.shape[1] / encoded.width
     rows = slice(round(top * down), round((top + height) * down))

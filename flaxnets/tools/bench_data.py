@@ -71,7 +71,7 @@ def measure(folder: Path, workers: int | None, batch_size: int, images: int, rou
     def decode_some(worker: int) -> None:
         random = np.random.default_rng(worker)
         for index in range(worker, images, workers):
-            decoded = pixels.EncodedImage(encoded[index % len(encoded)]).decode(3, scratch=True)
+            decoded = pixels.EncodedImage(encoded[index % len(encoded)]).decode(3, draft=True)
             left, top, width, height = crop.box(decoded.shape[1], decoded.shape[0], random)
             pixels.resize(decoded[top : top + height, left : left + width], SIZE, SIZE)
 

@@ -8,7 +8,9 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from flaxnets.data.tfds_source import tfds_sources
+from flaxnets.data import pipeline
+from flaxnets.data.augmentation import Resize
+from flaxnets.data.tfds_source import prepare, tfds_sources
 from flaxnets.errors import DataError
 
 
@@ -86,6 +88,43 @@ def test_catalogue_sets_are_known_without_tensorflow():
     with tfds.testing.mock_data(num_examples=5):
         (source,) = tfds_sources("cifar10", ["train"], None)
     assert (len(source.class_names), source.channels, source.mirrors) == (10, 3, True)
+
+
+def test_a_catalogue_set_comes_in_batches():
+    with tfds.testing.mock_data(num_examples=5):
+        (source,) = tfds_sources("cifar10", ["train"], None)
+        batch = pipeline.TrainBatches(source, (Resize(8),), 5, seed=0)[0]
+    assert batch["image"].shape == (5, 8, 8, 3)
+    assert ((batch["label"] >= 0) & (batch["label"] < 10)).all()
+
+
+def test_prepare_says_where_the_examples_are_and_how_to_train(flaxnets):
+    place = flaxnets.folder / "mine"
+    done = flaxnets("prepare", "flaxnets_digits", "--dir", place)
+    assert f"{place}/flaxnets_digits/1.0.0: 1,442 examples in train, 355 examples in test\n" in done.stdout
+    assert f"flaxnets train --data.name flaxnets_digits --data.dir {place}\n" in done.stdout
+
+
+class EncodedByTensorFlow(tfds.core.GeneratorBasedBuilder):
+    """Yields arrays, as most sets of the catalogue do; TFDS encodes these by TensorFlow."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {"image": tfds.features.Image(shape=(8, 8, 1)), "label": tfds.features.ClassLabel(num_classes=2)}
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        yield 0, {"image": np.zeros((8, 8, 1), np.uint8), "label": 0}
+
+
+def test_preparing_without_tensorflow_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(DataError, match=r"needs a package that is absent .*; run: pip install 'flaxnets\[prepare\]', and"):
+        prepare("encoded_by_tensor_flow", tmp_path)
 
 
 @pytest.mark.parametrize(
