@@ -142,7 +142,7 @@ def with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
 
 
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Antialiased bilinear resizing, [h, w, c] -> [height, width, c], three times as fast as Pillow's.
+    """Antialiased bilinear resizing, [h, w, c] -> [height, width, c], about three times as fast as Pillow's.
 
     Shrinking by s, Pillow weighs pixels by a triangle of width s. Here a blur by (a, 1 - 2a, a) precedes bilinear
     sampling; with a = (s - 1) / 4 the two are equal at s = 1 and s = 2, and near between. Beyond 2, means over areas

@@ -97,8 +97,9 @@ def prepare(name: str, data_dir: Path | None) -> tuple[Path, dict[str, int]]:
     try:
         builder.download_and_prepare(file_format="array_record")
     except ImportError as error:
+        missing = str(error).strip().splitlines()[-1]
         raise DataError(
-            f"Preparing {name!r} needs a package that is absent ({str(error).strip().splitlines()[-1]}); run: pip install 'flaxnets[prepare]', and "
+            f"Preparing {name!r} needs a package that is absent ({missing}); run: pip install 'flaxnets[prepare]', and "
             f"then flaxnets prepare {name} again. Training does not need it."
         ) from error
     except Exception as error:  # download and parsing are up to each data set's own code
