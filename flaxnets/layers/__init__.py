@@ -7,12 +7,13 @@ from flaxnets.layers.convolution import Convolution, convolve
 from flaxnets.layers.dropout import StochasticDepth, dropout
 from flaxnets.layers.initializers import he_normal, uniform_fan_in
 from flaxnets.layers.linear import classifier
-from flaxnets.layers.norm import ConvNorm
+from flaxnets.layers.norm import BatchNorm, ConvNorm
 from flaxnets.layers.pooling import AveragePool, GlobalMean, MaxPool
 
 __all__ = [
     "CBAM",
     "AveragePool",
+    "BatchNorm",
     "ChannelAttention",
     "ConvNorm",
     "Convolution",

@@ -1,4 +1,4 @@
-"""The unit of nearly every convolutional network: convolution, batch norm, activation."""
+"""Batch norm, and the unit of nearly every convolutional network: convolution, batch norm, activation."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,8 +6,56 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 
 from flaxnets.layers.convolution import Convolution
+
+
+class BatchNorm(nnx.BatchNorm):
+    """Batch norm over all axes but the last, as one multiply-add a value: [..., c] -> [..., c].
+
+    `nnx.BatchNorm` subtracts the mean first, which is a pass of its own over memory, forward and backward.
+
+    Args:
+      num_features: channels.
+      momentum: share of the running averages that a step keeps; PyTorch's 0.1 is 0.9 here.
+      epsilon: added to the variance.
+      zero_scale: start the scale at 0 in place of 1.
+      dtype: type of the output; statistics are float32 always.
+      rngs: as in all layers; nothing is drawn.
+
+    Source: Ioffe and Szegedy 2015, arXiv:1502.03167.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        momentum: float = 0.9,
+        epsilon: float = 1e-5,
+        zero_scale: bool = False,
+        dtype: Any = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        start = nnx.initializers.zeros_init() if zero_scale else nnx.initializers.ones_init()
+        super().__init__(num_features, momentum=momentum, epsilon=epsilon, scale_init=start, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride] (modes, not flags)
+        """Normalise feature maps by their own statistics in training mode, by running averages in inference mode."""
+        scale: Any = self.scale
+        bias: Any = self.bias
+        values = x.astype(jnp.float32)
+        if self.use_running_average:
+            mean, variance = self.mean[...], self.var[...]
+        else:
+            axes = tuple(range(x.ndim - 1))
+            moments = jnp.stack([values.mean(axes), jnp.square(values).mean(axes)])
+            mean, square = lax.pmean(moments, self.axis_name) if self.axis_name else moments
+            variance = jnp.maximum(square - jnp.square(mean), 0)  # rounding may leave it below 0
+            for average, new in ((self.mean, mean), (self.var, variance)):
+                average[...] = lax.stop_gradient(self.momentum * average[...] + (1 - self.momentum) * new)
+        factor = scale[...] * lax.rsqrt(variance + self.epsilon)
+        return (values * factor + (bias[...] - mean * factor)).astype(self.dtype)
 
 
 class ConvNorm(nnx.Module):
@@ -50,11 +98,11 @@ class ConvNorm(nnx.Module):
         )
         if epsilon is None:
             epsilon = 1e-3 if padding == "same" else 1e-5
-        self.norm: Any = nnx.BatchNorm(  # None once it is folded into the convolution
+        self.norm: Any = BatchNorm(  # None once it is folded into the convolution
             out_channels,
             momentum=momentum,
             epsilon=epsilon,
-            scale_init=nnx.initializers.zeros_init() if zero_scale else nnx.initializers.ones_init(),
+            zero_scale=zero_scale,
             dtype=dtype,
             rngs=rngs,
         )

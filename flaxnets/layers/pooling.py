@@ -1,5 +1,6 @@
 """Pooling: over windows, and over the whole feature map."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -9,6 +10,7 @@ from jax import lax
 
 from flaxnets.layers.checks import require_choice
 from flaxnets.layers.convolution import PADDINGS, same_padding
+from flaxnets.layers.lowerings import Geometry, handed_back, offsets, padded, window
 
 
 class MaxPool(nnx.Module):
@@ -32,7 +34,8 @@ class MaxPool(nnx.Module):
         padding = (both, both)
         if self.padding == "same":
             padding = same_padding(x.shape[1:3], (self.window, self.window), (self.strides, self.strides))
-        return _reduce_windows(x, -jnp.inf, lax.max, self.window, self.strides, padding)
+        geometry = Geometry((self.strides, self.strides), padding)
+        return _largest_by_platform(x, self.window, geometry)
 
 
 class AveragePool(nnx.Module):
@@ -59,6 +62,60 @@ class GlobalMean(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Pool feature maps [b, h, w, c]."""
         return x.mean((1, 2))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _largest_by_platform(x: jax.Array, size: int, geometry: Geometry) -> jax.Array:
+    """XLA's window on GPU and TPU. On a CPU its gradient costs several times a convolution's, so windows are slices."""
+    return lax.platform_dependent(
+        x,
+        cpu=functools.partial(_largest_of_slices, size=size, geometry=geometry),
+        default=functools.partial(_largest, size=size, geometry=geometry),
+    )
+
+
+def _largest_forward(x: jax.Array, size: int, geometry: Geometry):
+    largest = _largest_by_platform(x, size, geometry)
+    return largest, (x, largest)
+
+
+def _largest_backward(size: int, geometry: Geometry, residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array):
+    def of_slices(x: jax.Array, largest: jax.Array, cotangent: jax.Array) -> jax.Array:
+        # The first of equal values gets the gradient, as on other platforms.
+        slices = enumerate(_slices(x, size, geometry))
+        first = functools.reduce(
+            lambda later, each: jnp.where(each[1] == largest, each[0], later), reversed(list(slices)), jnp.int32(0)
+        )
+        return handed_back(
+            (first, cotangent),
+            x.shape,
+            (size, size),
+            geometry,
+            lambda position, first, cotangent: jnp.where(first == position, cotangent, 0),
+        )
+
+    def of_windows(x: jax.Array, largest: jax.Array, cotangent: jax.Array) -> jax.Array:
+        return jax.vjp(lambda x: _largest(x, size, geometry), x)[1](cotangent)[0]
+
+    return (lax.platform_dependent(*residuals, cotangent, cpu=of_slices, default=of_windows),)
+
+
+_largest_by_platform.defvjp(_largest_forward, _largest_backward)
+
+
+def _largest(x: jax.Array, size: int, geometry: Geometry) -> jax.Array:
+    return _reduce_windows(x, -jnp.inf, lax.max, size, geometry.strides[0], geometry.padding)
+
+
+def _largest_of_slices(x: jax.Array, size: int, geometry: Geometry) -> jax.Array:
+    return functools.reduce(jnp.maximum, _slices(x, size, geometry))
+
+
+def _slices(x: jax.Array, size: int, geometry: Geometry) -> list[jax.Array]:
+    """For each position in the window, in row-major order, the pixels that all windows see there."""
+    around = padded(x, geometry.padding, -jnp.inf)
+    count = geometry.output_size(x.shape[1:3], (size, size))
+    return [window(around, y, x, count, geometry.strides) for y, x in offsets((size, size), geometry)]
 
 
 def _reduce_windows(

@@ -1,6 +1,8 @@
 """The convolution against the plain lowering: values and both gradients, on any shape."""
 
+import collections
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -10,33 +12,113 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flaxnets.errors import ConfigError
 from flaxnets.layers import ConvNorm, Convolution, GlobalMean, MaxPool, convolve, he_normal, uniform_fan_in
-from flaxnets.layers.convolution import Geometry, _better_as_product, _plain
+from flaxnets.layers.convolution import cpu_form
+from flaxnets.layers.lowerings import Geometry, blocks, patches, plain, shifted
+
+# What chooses or names data without computing.
+CHEAP = ("stablehlo.constant", "stablehlo.broadcast_in_dim", "stablehlo.case", "stablehlo.return")
+FORMS = {"patches": patches, "blocks": blocks, "shifted": shifted}
 
 
 @st.composite
-def cases(draw):
-    kernel = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
-    size = tuple(draw(st.integers(k, 9)) for k in kernel)
-    padding = tuple(tuple(draw(st.integers(0, k // 2)) for _ in range(2)) for k in kernel)
-    groups = draw(st.integers(1, 3))
-    channels = tuple(groups * draw(st.integers(1, 3)) for _ in range(2))
+def cases(draw, form="any"):
+    """Images, kernel and geometry that a form can take, of any size, stride, padding, dilation and grouping."""
+    kernel_size = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
+    dilation = draw(st.tuples(st.integers(1, 3), st.integers(1, 2)))
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel_size, dilation, strict=True)]
+    padding = tuple(tuple(draw(st.integers(0, pixels)) for _ in range(2)) for pixels in reach)
+    size = tuple(
+        max(1, pixels - sum(pad)) + draw(st.integers(0, 20)) for pixels, pad in zip(reach, padding, strict=True)
+    )
+    groups = {"patches": st.just(1), "shifted": st.integers(2, 5)}.get(form, st.sampled_from([1, 2, 3, 8]))
+    groups = draw(groups)
+    per_group = 1 if form == "shifted" else draw(st.sampled_from([1, 2, 6, 20]))
+    channels = groups * per_group, groups * draw(st.integers(1, 3))
     strides = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
-    return draw(st.integers(1, 3)), size, kernel, channels, Geometry(strides, padding, groups)
+    random = np.random.default_rng(draw(st.integers(0, 99)))
+    images = jnp.asarray(random.standard_normal((draw(st.integers(1, 3)), *size, channels[0])), jnp.float32)
+    kernel = jnp.asarray(random.standard_normal((*kernel_size, per_group, channels[1])), jnp.float32)
+    return images, kernel, Geometry(strides, padding, dilation, groups)
+
+
+def assert_same_values_and_gradients(form, images, kernel, geometry, relative=1e-5):
+    """Both forms on the same arguments; differences are relative to the largest value, as sums round to that."""
+    shape = jax.eval_shape(functools.partial(plain, geometry=geometry), images, kernel)
+    cotangent = jnp.asarray(np.random.default_rng(0).standard_normal(shape.shape), shape.dtype)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def value_and_gradients(form, images, kernel, cotangent):
+        value, pull = jax.vjp(functools.partial(form, geometry=geometry), images, kernel)
+        return value, *pull(cotangent)
+
+    arguments = images, kernel, cotangent
+    for a, b in zip(value_and_gradients(form, *arguments), value_and_gradients(plain, *arguments), strict=True):
+        assert a.dtype == b.dtype
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        np.testing.assert_allclose(a, b, rtol=relative, atol=relative * (np.abs(b).max() + 1))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@given(st.data())
+@settings(max_examples=12, deadline=None)
+def test_each_form_has_the_values_and_gradients_of_the_plain_one(form, data):
+    assert_same_values_and_gradients(FORMS[form], *data.draw(cases(form)))
 
 
 @given(cases())
-@settings(max_examples=60, deadline=None)
-def test_values_and_gradients_equal_the_plain_form(case):
-    batch, size, kernel_size, (cin, cout), geometry = case
+@settings(max_examples=12, deadline=None)
+def test_the_chosen_form_has_the_values_and_gradients_of_the_plain_one(case):
+    assert_same_values_and_gradients(convolve, *case)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_bfloat16_sums_are_no_worse_than_the_plain_ones(form):
+    groups = {"patches": 1, "blocks": 2, "shifted": 4}[form]
     random = np.random.default_rng(0)
-    images = jnp.asarray(random.standard_normal((batch, *size, cin)), jnp.float32)
-    kernel = jnp.asarray(random.standard_normal((*kernel_size, cin // geometry.groups, cout)), jnp.float32)
-    expected, pull_plain = jax.vjp(functools.partial(_plain, geometry=geometry), images, kernel)
-    actual, pull = jax.vjp(functools.partial(convolve, geometry=geometry), images, kernel)
-    cotangent = jnp.asarray(random.standard_normal(expected.shape), jnp.float32)
-    for a, b in zip((actual, *pull(cotangent)), (expected, *pull_plain(cotangent)), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * float(jnp.abs(b).max() + 1))
+    images = jnp.asarray(random.standard_normal((2, 33, 33, 4)), jnp.bfloat16)
+    kernel = jnp.asarray(random.standard_normal((3, 3, 4 // groups, 4)), jnp.bfloat16)
+    assert_same_values_and_gradients(FORMS[form], images, kernel, Geometry((2, 2), groups=groups), relative=0.02)
+
+
+def test_choice_by_kind_and_size(monkeypatch):
+    same = Geometry(padding=((1, 1), (1, 1)))
+    assert cpu_form((1, 56, 56, 64), (3, 3, 64, 64), same) is plain
+    assert cpu_form((1, 2, 2, 64), (3, 3, 64, 64), same) is patches
+    assert cpu_form((1, 56, 56, 64), (1, 1, 64, 64), Geometry()) is patches
+    assert cpu_form((1, 56, 56, 64), (3, 3, 1, 128), same._replace(groups=64)) is shifted
+    assert cpu_form((1, 56, 56, 64), (3, 3, 2, 64), same._replace(groups=32)) is blocks
+    monkeypatch.setenv("FLAXNETS_CONV", "plain")
+    assert cpu_form((1, 56, 56, 64), (3, 3, 1, 128), same._replace(groups=64)) is plain
+    monkeypatch.setenv("FLAXNETS_CONV", "slow")
+    with pytest.raises(ConfigError, match="FLAXNETS_CONV cannot be 'slow': set it to fast or plain, or leave it unset"):
+        cpu_form((1, 2, 2, 64), (3, 3, 64, 64), same)
+
+
+def test_second_derivatives():
+    """A gradient penalty differentiates the backward pass."""
+    images, kernel = jnp.linspace(-1, 1, 2 * 25 * 2).reshape(2, 5, 5, 2), jnp.linspace(-1, 2, 18).reshape(3, 3, 1, 2)
+    geometry = Geometry((2, 2), ((1, 1), (1, 1)), groups=2)
+
+    def penalty(form, kernel):
+        return jnp.square(jax.grad(lambda images: jnp.sin(form(images, kernel, geometry)).sum())(images)).sum()
+
+    expected, actual = (jax.jit(jax.grad(functools.partial(penalty, form)))(kernel) for form in (plain, convolve))
+    np.testing.assert_allclose(actual, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_dilation_reads_every_other_pixel_and_keeps_the_size(dilation):
+    layer = Convolution(1, 1, 3, dilation=dilation, rngs=nnx.Rngs(0))
+    layer.kernel[...] = jnp.zeros((3, 3, 1, 1)).at[0, 2].set(1.0)
+    images = jnp.arange(49.0).reshape(1, 7, 7, 1)
+    expected = np.zeros((7, 7))
+    expected[dilation:, :-dilation] = images[0, :-dilation, dilation:, 0]
+    np.testing.assert_array_equal(layer(images)[0, ..., 0], expected)
+    same = Convolution(1, 1, 3, dilation=dilation, padding="same", rngs=nnx.Rngs(0))
+    same.kernel[...] = layer.kernel[...]
+    np.testing.assert_array_equal(same(images)[0, ..., 0], expected)
 
 
 def test_a_convolution_is_a_sum_over_its_window():
@@ -52,22 +134,26 @@ def test_a_convolution_is_a_sum_over_its_window():
     np.testing.assert_allclose(layer(jnp.asarray(images))[0], expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8, 4), (1, 2, 2, 4)])
-def test_other_platforms_get_one_plain_convolution(shape):
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_other_platforms_get_plain_convolutions(groups):
     """On a GPU or TPU nothing but `conv_general_dilated` is left of it, forward and backward."""
-    geometry = Geometry(padding=((0, 0), (0, 0)))
-    assert _better_as_product(shape, (1, 1, 4, 4), geometry)
+    geometry = Geometry(padding=((1, 1), (1, 1)), groups=groups)
+    arguments = jnp.ones((1, 2, 2, 4)), jnp.ones((3, 3, 4 // groups, 4))
+    assert cpu_form(*(each.shape for each in arguments), geometry) is not plain
     loss = jax.grad(lambda images, kernel: convolve(images, kernel, geometry).sum(), argnums=(0, 1))
-    arguments = jnp.ones(shape), jnp.ones((1, 1, 4, 4))
-    text = {
-        platform: jax.jit(loss).trace(*arguments).lower(lowering_platforms=(platform,)).as_text()
-        for platform in ("cpu", "tpu", "cuda")
-    }
-    assert "convolution" not in text["cpu"]
-    assert "dot_general" in text["cpu"]
+
+    def text(platform: str) -> str:
+        return jax.jit(loss).trace(*arguments).lower(lowering_platforms=(platform,)).as_text()
+
+    def plain_text(platform: str) -> str:
+        loss = jax.grad(lambda images, kernel: plain(images, kernel, geometry).sum(), argnums=(0, 1))
+        return jax.jit(loss).trace(*arguments).lower(lowering_platforms=(platform,)).as_text()
+
+    assert text("cpu").count("stablehlo.dot_general") > 0 or groups == 2
     for platform in ("tpu", "cuda"):
-        assert "convolution" in text[platform]
-        assert "dot_general" not in text[platform]
+        operations = [re.findall(r"stablehlo\.\w+", each) for each in (text(platform), plain_text(platform))]
+        costly = [[name for name in each if name not in CHEAP] for each in operations]
+        assert collections.Counter(costly[0]) == collections.Counter(costly[1])
 
 
 def test_computation_is_in_dtype_and_parameters_in_float32():
