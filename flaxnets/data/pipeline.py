@@ -1,7 +1,6 @@
 """Batches of decoded, transformed images: batch k of a host is a pure function of (seed, k, host)."""
 
 import dataclasses
-import io
 import math
 from collections.abc import Iterator, Sequence
 
@@ -9,8 +8,8 @@ import grain
 import jax
 import numpy as np
 from grain.sources import RandomAccessDataSource
-from PIL import Image
 
+from flaxnets.data import pixels
 from flaxnets.data.augmentation import Transform
 from flaxnets.data.sources import Source
 
@@ -25,11 +24,14 @@ class _Decode(grain.transforms.RandomMap):
     transforms: tuple[Transform, ...]
 
     def random_map(self, element: dict, rng: np.random.Generator) -> Example:  # pyright: ignore[reportIncompatibleMethodOverride] (Grain declares None)
-        image = Image.open(io.BytesIO(element["image"])).convert("L" if self.channels == 1 else "RGB")
+        image = pixels.decode(element["image"], self.channels)
         for transform in self.transforms:
             image = transform(image, rng)
-        pixels = np.asarray(image, np.uint8).reshape(image.height, image.width, self.channels)
-        return {"image": pixels, "label": np.int32(element["label"]), "weight": np.float32(element.get("weight", 1))}
+        return {
+            "image": np.ascontiguousarray(image),
+            "label": np.int32(element["label"]),
+            "weight": np.float32(element.get("weight", 1)),
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +55,7 @@ def train_batches(
     batch_size: int,
     *,
     seed: int,
+    repeats: int = 1,
     host: int = 0,
     hosts: int = 1,
 ) -> grain.MapDataset:
@@ -63,12 +66,16 @@ def train_batches(
       transforms: applied to each decoded image, in order; they must yield one size.
       batch_size: images in a batch over all hosts; divisible by `hosts`.
       seed: of order and transforms.
+      repeats: how often each image comes in succession, transformed anew each time: repeated augmentation (Hoffer et
+        al. 2019, arXiv:1901.09335).
       host, hosts: batches hold the `host`-th of `hosts` equal parts of each global batch.
 
     Returns:
       A dataset whose element k is batch k: `image` uint8 [b, h, w, c], `label` int32 [b], `weight` float32 [b] of 1.
     """
     examples = grain.MapDataset.source(source.examples).seed(seed).shuffle().repeat()
+    if repeats > 1:
+        examples = grain.MapDataset.mix([examples] * repeats).seed(seed)
     decoded = examples.random_map(_Decode(source.channels, tuple(transforms)))
     return decoded.batch(batch_size // hosts)[host::hosts]
 
@@ -99,8 +106,8 @@ def pixel_statistics(
     sums = np.zeros((2, source.channels))
     chosen = range(0, count, math.ceil(count / most))
     for index in chosen:
-        pixels = decode.random_map(source.examples[index], random)["image"].astype(np.float64) / 255
-        sums += pixels.mean((0, 1)), np.square(pixels).mean((0, 1))
+        image = decode.random_map(source.examples[index], random)["image"].astype(np.float64) / 255
+        sums += image.mean((0, 1)), np.square(image).mean((0, 1))
     mean, square = sums / len(chosen)
     std = np.sqrt(np.maximum(square - mean**2, 1e-6))  # a channel that never changes is not divided by 0
     return tuple(map(float, mean)), tuple(map(float, std))

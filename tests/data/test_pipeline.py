@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flaxnets.config import Data
-from flaxnets.data import augmentation, images, pipeline, sources
+from flaxnets.config import Augmentation, Data
+from flaxnets.data import augmentation, geometry, images, pipeline, sources
 
 
 @pytest.fixture(scope="module")
@@ -16,10 +16,9 @@ def digits(data_dir):
     return sources.tfds_sources("flaxnets_digits", ["train", "test"], data_dir)
 
 
-def batches_of(source, seed=0, **hosts):
-    return pipeline.train_batches(
-        source, augmentation.train_transforms("shift", 12, flip=False), 48, seed=seed, **hosts
-    )
+def batches_of(source, seed=0, **rest):
+    transforms = augmentation.train_transforms(Augmentation(), 12, mirrors=False, mean=(0.5,))
+    return pipeline.train_batches(source, transforms, 48, seed=seed, **rest)
 
 
 def assert_same(a, b):
@@ -65,6 +64,20 @@ def test_hosts_share_the_global_batch(digits):
         assert_same({name: np.concatenate([each[name] for each in together]) for name in together[0]}, whole[step])
 
 
+@pytest.mark.parametrize("repeats", [2, 3, 5])
+def test_repeated_augmentation_changes_each_image_anew(digits, repeats):
+    once = pipeline.train_batches(digits[0], (), 48, seed=1)
+    repeated = pipeline.train_batches(digits[0], (), 48, seed=1, repeats=repeats)
+    for step in (0, 7):
+        order = [(48 * step + place) // repeats for place in range(48)]
+        expected = np.stack([once[index // 48]["image"][index % 48] for index in order])
+        np.testing.assert_array_equal(repeated[step]["image"], expected)
+    shifted = batches_of(digits[0], repeats=repeats)[3]["image"][-repeats:]
+    assert len({image.tobytes() for image in shifted}) > 1
+    hosts = [batches_of(digits[0], repeats=repeats, host=host, hosts=2)[3]["image"] for host in range(2)]
+    np.testing.assert_array_equal(np.concatenate(hosts), batches_of(digits[0], repeats=repeats)[3]["image"])
+
+
 def test_an_epoch_holds_every_example_once_in_an_order_of_its_own(digits):
     order = pipeline.grain.MapDataset.source(digits[0].examples).seed(0).shuffle().repeat()
     epochs = [[order[epoch * 1442 + i]["image"] for i in range(1442)] for epoch in range(2)]
@@ -73,7 +86,7 @@ def test_an_epoch_holds_every_example_once_in_an_order_of_its_own(digits):
 
 
 def test_evaluation_counts_every_example_once(digits):
-    batches = pipeline.eval_batches(digits[1], augmentation.eval_transforms("shift", 8), 64)
+    batches = pipeline.eval_batches(digits[1], augmentation.eval_transforms(Augmentation(), 8), 64)
     assert len(batches) == 6
     weights = np.concatenate([batches[i]["weight"] for i in range(6)])
     assert weights.sum() == 355
@@ -92,16 +105,21 @@ def test_batches_reach_the_devices_from_any_step_on(digits):
 
 
 def test_statistics_are_those_of_the_pixels(digits):
-    mean, std = pipeline.pixel_statistics(digits[0], (augmentation.Resize(8),), most=10_000)
+    mean, std = pipeline.pixel_statistics(digits[0], (geometry.Resize(8),), most=10_000)
     decoded = [np.asarray(Image.open(io.BytesIO(digits[0].examples[i]["image"]))) / 255 for i in range(1442)]
     assert mean == pytest.approx([np.mean(decoded)])
     assert std == pytest.approx([np.std(decoded)])
 
 
 def test_what_a_configuration_describes_is_opened(data_dir):
-    opened = images.open_images(Data(dir=data_dir, train="train[:100]", batch_size=16, image_size=20), seed=1)
+    data = Data(dir=data_dir, train="train[:100]", batch_size=16, image_size=20)
+    opened = images.open_images(data, Augmentation(repeats=16, crop="none"), seed=1)
     assert opened.train[0]["image"].shape == (16, 20, 20, 1)
-    coloured = images.open_images(Data(dir=data_dir, train="train[:100]", batch_size=16, channels=3), seed=1)
+    assert (opened.train[0]["image"] == opened.train[0]["image"][0]).all()
+    data = Data(dir=data_dir, train="train[:100]", batch_size=16, channels=3)
+    coloured = images.open_images(data, Augmentation(erase=1.0), seed=1)
+    painted = (coloured.train[0]["image"] == np.round(255 * np.array(coloured.mean))).all(-1).sum((1, 2))
+    assert (painted >= 0.01 * 32 * 32).all()
     assert coloured.train[0]["image"].shape == (16, 32, 32, 3)
     assert len(coloured.mean) == 3
     assert (opened.train_count, opened.test_count, opened.channels, len(opened.class_names)) == (100, 355, 1, 10)
