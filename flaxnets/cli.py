@@ -16,6 +16,7 @@ TOOLS = {
         "Show an architecture's layers: shapes, parameters, multiply-adds, receptive fields, memory.",
     ),
     "convert": ("convert", "Rewrite a checkpoint in the names of torchvision, timm or flaxnets, as safetensors."),
+    "augment-preview": ("augment_preview", "Write a picture of the images that a run would train on."),
     "new-plugin": ("new_plugin", "Write a package that adds an architecture."),
 }
 TRAIN = "Train an architecture on a data set."
