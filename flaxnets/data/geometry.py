@@ -1,5 +1,6 @@
 """Transforms of place: resizing, crops, flips, and boxes that are erased."""
 
+import abc
 import dataclasses
 import math
 
@@ -9,33 +10,44 @@ from flaxnets.data.pixels import resize
 
 
 @dataclasses.dataclass(frozen=True)
-class Resize:
-    """The whole image, stretched to `size` x `size` pixels."""
+class View(abc.ABC):
+    """A part of the image, stretched to `size` x `size` pixels."""
 
     size: int
 
     def __call__(self, pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """Resize uint8 pixels [h, w, c] of any height and width."""
-        return resize(pixels, self.size, self.size)
+        """Crop and resize uint8 pixels [h, w, c] of any height and width."""
+        left, top, width, height = self.box(pixels.shape[1], pixels.shape[0], random)
+        return resize(pixels[top : top + height, left : left + width], self.size, self.size)
+
+    @abc.abstractmethod
+    def box(self, width: int, height: int, random: np.random.Generator) -> tuple[int, int, int, int]:
+        """Left, top, width and height of the part, in pixels: inside the image, whatever its shape."""
 
 
 @dataclasses.dataclass(frozen=True)
-class CentreCrop:
-    """The shorter side resized to `size` / `ratio`, and the central `size` x `size` pixels of that.
+class Resize(View):
+    """The whole image, stretched to `size` x `size` pixels."""
 
-    The usual test view of ImageNet: resize to 256, crop 224 (224 / 256 = .875).
+    def box(self, width: int, height: int, random: np.random.Generator) -> tuple[int, int, int, int]:
+        """All of it."""
+        return 0, 0, width, height
+
+
+@dataclasses.dataclass(frozen=True)
+class CentreCrop(View):
+    """The central square that covers `ratio` of the shorter side, to the nearest pixel, resized to `size` x `size`.
+
+    The usual test view of ImageNet, which is described as resizing the shorter side to 256 and cropping 224 (224 / 256
+    = .875); the part is the same, and fewer pixels are resized.
     """
 
-    size: int
     ratio: float = 0.875
 
-    def __call__(self, pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """Resize and crop uint8 pixels [h, w, c] of any height and width."""
-        scale = round(self.size / self.ratio) / min(pixels.shape[:2])
-        height, width = (round(length * scale) for length in pixels.shape[:2])
-        resized = resize(pixels, height, width)
-        top, left = (height - self.size) // 2, (width - self.size) // 2
-        return resized[top : top + self.size, left : left + self.size]
+    def box(self, width: int, height: int, random: np.random.Generator) -> tuple[int, int, int, int]:
+        """The central square."""
+        side = max(1, round(self.ratio * min(width, height)))
+        return (width - side) // 2, (height - side) // 2, side, side
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +85,7 @@ class RandomFlip:
 
 
 @dataclasses.dataclass(frozen=True)
-class RandomResizedCrop:
+class RandomResizedCrop(View):
     """A random part of the image, stretched to `size` x `size` pixels.
 
     Args:
@@ -84,24 +96,17 @@ class RandomResizedCrop:
     Source: Szegedy et al. 2014, arXiv:1409.4842, section 6.
     """
 
-    size: int
     area: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
 
-    def __call__(self, pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """Crop and resize uint8 pixels [h, w, c] of any height and width."""
-        top, left, height, width = self.box(pixels.shape[0], pixels.shape[1], random)
-        return resize(pixels[top : top + height, left : left + width], self.size, self.size)
-
-    def box(self, height: int, width: int, random: np.random.Generator) -> tuple[int, int, int, int]:
-        """Top, left, height and width of the part, in pixels: inside the image, whatever its shape."""
-        box = random_box(height, width, self.area, self.ratio, random)
+    def box(self, width: int, height: int, random: np.random.Generator) -> tuple[int, int, int, int]:
+        """A random box; in long and narrow images, the largest central one of an allowed ratio."""
+        box = random_box(width, height, self.area, self.ratio, random)
         if box:
             return box
-        # Long and narrow images: the largest central part of an allowed ratio.
         part_width = min(width, max(1, round(height * self.ratio[1])))
         part_height = min(height, max(1, round(width / self.ratio[0])))
-        return (height - part_height) // 2, (width - part_width) // 2, part_height, part_width
+        return (width - part_width) // 2, (height - part_height) // 2, part_width, part_height
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,22 +131,22 @@ class RandomErasing:
         """Erase a box of uint8 pixels [h, w, c], or none; what was given is not changed."""
         if random.random() >= self.probability:
             return pixels
-        box = random_box(pixels.shape[0], pixels.shape[1], self.area, self.ratio, random)
+        box = random_box(pixels.shape[1], pixels.shape[0], self.area, self.ratio, random)
         if not box:
             return pixels
-        top, left, height, width = box
+        left, top, width, height = box
         erased = pixels.copy()
         erased[top : top + height, left : left + width] = self.colour
         return erased
 
 
 def random_box(
-    height: int, width: int, area: tuple[float, float], ratio: tuple[float, float], random: np.random.Generator
+    width: int, height: int, area: tuple[float, float], ratio: tuple[float, float], random: np.random.Generator
 ) -> tuple[int, int, int, int] | None:
-    """Top, left, height and width of a random box in an image, in pixels; None where ten tries did not fit.
+    """Left, top, width and height of a random box in an image, in pixels; None where ten tries did not fit.
 
     Args:
-      height, width: of the image, in pixels.
+      width, height: of the image, in pixels.
       area: range of the box's share of the image, drawn evenly.
       ratio: range of width / height, drawn log-evenly.
       random: where the draws come from.
@@ -153,5 +158,5 @@ def random_box(
         if 0 < box_width <= width and 0 < box_height <= height:
             left = int(random.integers(width - box_width + 1))
             top = int(random.integers(height - box_height + 1))
-            return top, left, box_height, box_width
+            return left, top, box_width, box_height
     return None

@@ -50,7 +50,7 @@ def test_a_flip_mirrors_half_of_the_images(channels):
 @given(st.integers(1, 500), st.integers(1, 500), SEEDS)
 def test_a_random_crop_lies_in_the_image_and_keeps_to_its_ranges(height, width, seed):
     crop = RandomResizedCrop(8)
-    top, left, part_height, part_width = crop.box(height, width, np.random.default_rng(seed))
+    left, top, part_width, part_height = crop.box(width, height, np.random.default_rng(seed))
     assert top >= 0
     assert left >= 0
     assert 0 < part_height <= height - top
@@ -65,24 +65,33 @@ def test_a_random_crop_lies_in_the_image_and_keeps_to_its_ranges(height, width, 
 def test_a_random_crop_is_the_resized_part(channels):
     image = picture(60, 50, channels)
     crop = RandomResizedCrop(16)
-    top, left, height, width = crop.box(60, 50, np.random.default_rng(5))
+    left, top, width, height = crop.box(50, 60, np.random.default_rng(5))
     part = Image.fromarray(image[top : top + height, left : left + width].squeeze())
     expected = np.asarray(part.resize((16, 16), Image.Resampling.BILINEAR), int).reshape(16, 16, channels)
     assert abs(crop(image, np.random.default_rng(5)) - expected).mean() < 1.5
 
 
-@pytest.mark.parametrize(("height", "width"), [(256, 256), (300, 500), (500, 300), (224, 1000), (20, 31)])
+@pytest.mark.parametrize(("height", "width"), [(256, 256), (256, 512), (512, 256), (64, 128), (32, 32)])
 @pytest.mark.parametrize("ratio", [0.875, 1.0])
-def test_a_central_crop_is_resize_then_crop(height, width, ratio):
-    smooth = np.asarray(Image.fromarray(picture(8, 8)).resize((width, height), Image.Resampling.BICUBIC))
-    shorter = round(64 / ratio)
-    sides = (round(side * shorter / min(height, width)) for side in (width, height))
+def test_a_central_crop_is_resize_then_crop_where_that_needs_no_rounding(height, width, ratio):
+    size = round(64 * ratio)
+    smooth = np.asarray(Image.fromarray(picture(6, 8)).resize((width, height), Image.Resampling.BICUBIC))
+    sides = [side * 64 // min(height, width) for side in (width, height)]
     resized = Image.fromarray(smooth).resize(tuple(sides), Image.Resampling.BILINEAR)
-    left, top = (resized.width - 64) // 2, (resized.height - 64) // 2
-    expected = np.asarray(resized.crop((left, top, left + 64, top + 64)), int)
-    cropped = CentreCrop(64, ratio)(smooth, np.random.default_rng(0))
-    assert cropped.shape == (64, 64, 3)
-    assert abs(cropped - expected).mean() < 1.5
+    left, top = ((side - size) // 2 for side in sides)
+    expected = np.asarray(resized.crop((left, top, left + size, top + size)), int)
+    cropped = CentreCrop(size, ratio)(smooth, np.random.default_rng(0))
+    assert cropped.shape == (size, size, 3)
+    assert abs(cropped - expected).mean() < 1
+
+
+@given(st.integers(1, 500), st.integers(1, 500), st.floats(0.1, 1))
+def test_a_central_crop_is_central_and_covers_its_ratio(height, width, ratio):
+    left, top, part_width, part_height = CentreCrop(8, ratio).box(width, height, np.random.default_rng(0))
+    assert part_width == part_height
+    assert abs(part_width - ratio * min(height, width)) <= max(0.5, 1 - ratio)  # one pixel at least
+    for first, part, side in ((left, part_width, width), (top, part_height, height)):
+        assert 0 <= side - part - 2 * first <= 1
 
 
 def test_resize_keeps_a_flat_image():
