@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 
-from flaxnets.config import Data
+from flaxnets.config import Augmentation, Data
 from flaxnets.data import augmentation, check, pipeline, sources
 
 
@@ -32,18 +32,17 @@ class Images:
     std: tuple[float, ...]
 
 
-def open_images(data: Data, seed: int) -> Images:
+def open_images(data: Data, chosen: Augmentation, seed: int) -> Images:
     """Open a data set, and prepare it if it is the built-in one. Raises DataError for whatever is wrong with it."""
     train, test = check.usable(sources.open_sources(data), data.on_error)
     if data.channels:
         train, test = (dataclasses.replace(source, channels=data.channels) for source in (train, test))
-    flip = train.mirrors if data.flip is None else data.flip
-    train_transforms = augmentation.train_transforms(data.augmentation, data.image_size, flip=flip)
-    eval_transforms = augmentation.eval_transforms(data.augmentation, data.image_size)
+    eval_transforms = augmentation.eval_transforms(chosen, data.image_size)
     mean, std = pipeline.pixel_statistics(train, eval_transforms)
+    train_transforms = augmentation.train_transforms(chosen, data.image_size, mirrors=train.mirrors, mean=mean)
     part = {"host": jax.process_index(), "hosts": jax.process_count()}
     train_batches = pipeline.TrainBatches(
-        train, train_transforms, data.batch_size, seed=seed, repeats=data.repeats, **part
+        train, train_transforms, data.batch_size, seed=seed, repeats=chosen.repeats, **part
     )
     first = train_batches[0]
     return Images(

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 from grain.sources import RandomAccessDataSource
 
-from flaxnets.data.augmentation import Transform, View
+from flaxnets.data.augmentation import Transform
+from flaxnets.data.geometry import View
 from flaxnets.data.pixels import BrokenImageError, EncodedImage, decode, resize, with_channels
 from flaxnets.data.sources import Source
 from flaxnets.errors import DataError, printable

@@ -48,13 +48,13 @@ def measure(folder: Path, workers: int | None, batch_size: int, images: int, rou
     import numpy as np
 
     from flaxnets.config import Data
-    from flaxnets.data import augmentation, pipeline, pixels
+    from flaxnets.data import geometry, pipeline, pixels
     from flaxnets.data.sources import open_sources
 
     workers = workers or pipeline.default_workers()
     source, _ = open_sources(Data(name=f"folder:{folder}"))
-    crop = augmentation.RandomResizedCrop(SIZE)
-    batches = pipeline.TrainBatches(source, (crop, augmentation.RandomFlip()), batch_size, seed=0)
+    crop = geometry.RandomResizedCrop(SIZE)
+    batches = pipeline.TrainBatches(source, (crop, geometry.RandomFlip()), batch_size, seed=0)
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     ahead = workers + 8  # batches that may be ready before they are asked for
     encoded = [source.examples[index]["image"] for index in range(len(source.examples))]

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from flaxnets.config import Data
-from flaxnets.data import augmentation, images, pipeline, pixels
+from flaxnets.config import Augmentation, Data
+from flaxnets.data import augmentation, geometry, images, pipeline, pixels
 from flaxnets.data.sources import Source
 from flaxnets.data.tfds_source import tfds_sources
 from flaxnets.errors import DataError
@@ -26,7 +26,7 @@ def digits(data_dir):
 
 
 def batches_of(source, seed=0, batch_size=48, **options):
-    transforms = augmentation.train_transforms("shift", 12, flip=False)
+    transforms = augmentation.train_transforms(Augmentation(), 12, mirrors=False, mean=(0.5,))
     return pipeline.TrainBatches(source, transforms, batch_size, seed=seed, **options)
 
 
@@ -88,7 +88,7 @@ class Numbered:
 
 def numbered_batches(count, batch_size, **options):
     source = Source(Numbered(count), tuple(map(str, range(count))), 1, mirrors=False)
-    return pipeline.TrainBatches(source, (augmentation.Resize(1),), batch_size, **{"seed": 0, **options})
+    return pipeline.TrainBatches(source, (geometry.Resize(1),), batch_size, **{"seed": 0, **options})
 
 
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 2**31 - 1))
@@ -108,10 +108,13 @@ def test_any_number_of_hosts_shares_the_same_global_batch(count, rows, hosts, st
     assert_same({name: np.concatenate([part[name] for part in parts]) for name in whole}, whole)
 
 
-def test_repeated_augmentation_shows_an_image_several_times_in_a_row():
+def test_repeated_augmentation_shows_an_image_several_times_in_a_row_changed_anew(digits):
     labels = numbered_batches(50, 30, repeats=3)[0]["label"]
     assert (labels.reshape(10, 3) == labels[::3, None]).all()
     assert len(set(labels)) == 10
+    shifted = batches_of(digits[0], repeats=6)[3]["image"]
+    for row in range(0, 48, 6):
+        assert len({image.tobytes() for image in shifted[row : row + 6]}) > 1
 
 
 def test_two_epochs_of_one_seed_are_not_those_of_the_next_seed():
@@ -126,7 +129,7 @@ def test_a_late_step_costs_no_more_than_an_early_one(digits):
 
 
 def test_evaluation_counts_every_example_once(digits):
-    batches = pipeline.EvalBatches(digits[1], augmentation.eval_transforms("shift", 8), 64)
+    batches = pipeline.EvalBatches(digits[1], augmentation.eval_transforms(Augmentation(), 8), 64)
     assert len(batches) == 6
     weights = np.concatenate([batches[i]["weight"] for i in range(6)])
     assert weights.sum() == 355
@@ -159,7 +162,7 @@ def test_the_number_of_workers_changes_nothing(digits):
 
 
 def test_an_evaluation_ends_after_its_last_batch(digits):
-    batches = pipeline.EvalBatches(digits[1], augmentation.eval_transforms("shift", 8), 64)
+    batches = pipeline.EvalBatches(digits[1], augmentation.eval_transforms(Augmentation(), 8), 64)
     stream = list(pipeline.on_devices(batches, one_device(), workers=3))
     assert sum(float(batch["weight"].sum()) for batch in stream) == 355
 
@@ -167,7 +170,7 @@ def test_an_evaluation_ends_after_its_last_batch(digits):
 def test_an_example_that_cannot_be_used_is_named():
     source = Source(Numbered(5), ("a", "b"), 1, mirrors=False)
     with pytest.raises(DataError, match=r"^[2-4] has the label [2-4], and there are 2 classes; choose other splits by"):
-        next(pipeline.on_devices(pipeline.TrainBatches(source, (augmentation.Resize(1),), 8, seed=0), one_device()))
+        next(pipeline.on_devices(pipeline.TrainBatches(source, (geometry.Resize(1),), 8, seed=0), one_device()))
 
 
 def test_a_large_jpeg_is_seen_as_if_it_were_decoded_whole():
@@ -177,7 +180,7 @@ def test_a_large_jpeg_is_seen_as_if_it_were_decoded_whole():
     jpeg = io.BytesIO()
     Image.fromarray(large).save(jpeg, "JPEG", quality=95)
     example = {"image": jpeg.getvalue(), "label": 0, "name": "large"}
-    for view in (augmentation.Resize(100), augmentation.CenterCrop(64), augmentation.RandomResizedCrop(32)):
+    for view in (geometry.Resize(100), geometry.CentreCrop(64), geometry.RandomResizedCrop(32)):
         for seed in range(5):
             source = Source([example], ("a",), 3, mirrors=False)
             seen, _ = pipeline.load(source, 0, [view], np.random.default_rng(seed))
@@ -186,16 +189,21 @@ def test_a_large_jpeg_is_seen_as_if_it_were_decoded_whole():
 
 
 def test_statistics_are_those_of_the_pixels(digits):
-    mean, std = pipeline.pixel_statistics(digits[0], (augmentation.Resize(8),), most=10_000)
+    mean, std = pipeline.pixel_statistics(digits[0], (geometry.Resize(8),), most=10_000)
     decoded = [np.asarray(Image.open(io.BytesIO(digits[0].examples[i]["image"]))) / 255 for i in range(1442)]
     assert mean == pytest.approx([np.mean(decoded)])
     assert std == pytest.approx([np.std(decoded)])
 
 
 def test_what_a_configuration_describes_is_opened(data_dir):
-    opened = images.open_images(Data(dir=data_dir, train="train[:100]", batch_size=16, image_size=20), seed=1)
+    data = Data(dir=data_dir, train="train[:100]", batch_size=16, image_size=20)
+    opened = images.open_images(data, Augmentation(repeats=16, crop="none"), seed=1)
     assert opened.train[0]["image"].shape == (16, 20, 20, 1)
-    coloured = images.open_images(Data(dir=data_dir, train="train[:100]", batch_size=16, channels=3), seed=1)
+    assert (opened.train[0]["image"] == opened.train[0]["image"][0]).all()
+    data = Data(dir=data_dir, train="train[:100]", batch_size=16, channels=3)
+    coloured = images.open_images(data, Augmentation(erase=1.0), seed=1)
+    painted = (coloured.train[0]["image"] == np.round(255 * np.array(coloured.mean))).all(-1).sum((1, 2))
+    assert (painted >= 0.01 * 32 * 32).all()
     assert coloured.train[0]["image"].shape == (16, 32, 32, 3)
     assert len(coloured.mean) == 3
     assert (opened.train_count, opened.test_count, opened.channels, len(opened.class_names)) == (100, 355, 1, 10)
