@@ -104,7 +104,7 @@ def write_photographs(folder: Path, count: int = 200) -> Path:
     for number in range(count):
         photograph = photographs[number % 2]
         top, left = random.integers(427 - 375 + 1), random.integers(640 - 500 + 1)
-        place = folder / "train" / ("china", "flower")[number % 2]
+        place = folder / ("china", "flower")[number % 2]
         place.mkdir(parents=True, exist_ok=True)
         part = Image.fromarray(photograph[top : top + 375, left : left + 500])
         part.save(place / f"{number}.jpg", quality=90)

@@ -1,5 +1,6 @@
 """Damaged image files: real photographs in every format, then bytes changed, cut, repeated or swapped; by seed."""
 
+import faulthandler
 import io
 import sys
 import time
@@ -9,6 +10,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from flaxnets.data import pixels
+
+TIME_LIMIT = 10  # seconds a file, after which it counts as hanging
 
 
 def originals() -> list[bytes]:
@@ -71,8 +74,8 @@ def try_one(file: bytes) -> str:
     """`read`, or `refused` if the decoder says what is wrong; anything else escapes."""
     try:
         image = pixels.EncodedImage(file)
-        for channels, shrink in ((3, 1), (1, 8)):
-            decoded = image.decode(channels, shrink)
+        for channels, shrink, draft in ((3, 1, False), (3, 1, True), (1, 8, True)):
+            decoded = image.decode(channels, shrink, draft)
             assert decoded.dtype == np.uint8
             assert decoded.shape[2] == channels
             assert shrink > 1 or decoded.shape[:2] == (image.height, image.width)
@@ -83,18 +86,17 @@ def try_one(file: bytes) -> str:
 
 def main(first: int, count: int) -> None:
     """Try many, by hand: `python tests/data/mutate.py FIRST_SEED COUNT`."""
-    files, results, slowest = originals(), {"read": 0, "refused": 0}, 0.0
+    files, results, slowest = originals(), {"read": 0, "refused": 0}, (0.0, first)
     for seed in range(first, first + count):
         random = np.random.default_rng(seed)
         damaged = mutate(files[seed % len(files)], random)
-        started = time.perf_counter()
-        try:
-            results[try_one(damaged)] += 1
-        except BaseException:
-            print(f"seed {seed}", flush=True)
-            raise
-        slowest = max(slowest, time.perf_counter() - started)
-    print(f"{count} files from seed {first}: {results}, slowest {slowest:.2f} s")
+        if seed % 100 == 0:
+            print(f"seeds from {seed} on", file=sys.stderr)  # tells which, if one kills the process
+        faulthandler.dump_traceback_later(TIME_LIMIT, exit=True)
+        started = time.process_time()
+        results[try_one(damaged)] += 1
+        slowest = max(slowest, (time.process_time() - started, seed))
+    print(f"{count} files from seed {first}: {results}, slowest {slowest[0]:.2f} s (seed {slowest[1]})")
 
 
 if __name__ == "__main__":

