@@ -13,6 +13,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 MAX_PIXELS = 89_478_485  # Pillow's own idea of what no honest image exceeds: 256 MB of RGB
 MAX_SCANS = 100  # of a progressive JPEG, where 10 are usual: each of them costs a pass over all pixels
 ORIENTATION = 0x0112  # the EXIF tag
+NOT_PLAIN = (b"\xe1", b"\xc2", b"\xc6", b"\xca", b"\xff", b"")  # EXIF or XMP, three kinds of progressive, filling, end
 # How to bring an image upright by its EXIF orientation: (transpose, rows, columns)
 UPRIGHT = {
     1: (False, 1, 1),
@@ -49,26 +50,23 @@ class EncodedImage:
     """
 
     def __init__(self, encoded: bytes):
-        self._encoded = encoded
         if not encoded:
             raise BrokenImageError("the file is empty")
-        try:
-            self._image = Image.open(io.BytesIO(encoded), formats=FORMATS)
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise BrokenImageError(f"it has more than {MAX_PIXELS:,} pixels") from error
-        except Image.UnidentifiedImageError as error:
-            raise BrokenImageError("it is no JPEG, PNG, WebP, BMP or GIF image") from error
-        except Exception as error:  # damaged bytes make Pillow raise nearly anything
-            raise BrokenImageError(f"its header is damaged: {error}") from error
-        width, height = self._image.size
+        self._encoded = encoded
+        self._upright = UPRIGHT[1]
+        self._image: Image.Image | None = None  # Pillow's, where it is needed
+        if plain := _size_of_plain_jpeg(encoded):
+            self._size = plain  # width, height
+        else:
+            self._image = _open(encoded)
+            self._size = self._image.size
+            if self._image.info.get("progressive") and encoded.count(b"\xff\xda") > MAX_SCANS:
+                raise BrokenImageError(f"it is a JPEG of more than {MAX_SCANS} scans")
+            with contextlib.suppress(Exception):  # damaged EXIF data are no reason to refuse an image
+                self._upright = UPRIGHT.get(self._image.getexif().get(ORIENTATION, 1), UPRIGHT[1])
+        width, height = self._size
         if width * height > MAX_PIXELS:
             raise BrokenImageError(f"it has {width} x {height} pixels, more than {MAX_PIXELS:,}")
-        if self._image.info.get("progressive") and encoded.count(b"\xff\xda") > MAX_SCANS:
-            raise BrokenImageError(f"it is a JPEG of more than {MAX_SCANS} scans")
-        orientation = 1
-        with contextlib.suppress(Exception):  # damaged EXIF data are no reason to refuse an image
-            orientation = self._image.getexif().get(ORIENTATION, 1)
-        self._upright = UPRIGHT.get(orientation, UPRIGHT[1])
         self.height, self.width = (width, height) if self._upright[0] else (height, width)
 
     def decode(self, channels: int, shrink: int = 1, draft: bool = False) -> np.ndarray:
@@ -82,8 +80,8 @@ class EncodedImage:
             pixels, are repeated instead of interpolated.
         """
         pixels = None
-        if self._image.format in ("JPEG", "MPO") and self._image.mode in ("L", "RGB"):
-            width, height = (-(-side // shrink) for side in self._image.size)
+        if not self._image or (self._image.format in ("JPEG", "MPO") and self._image.mode in ("L", "RGB")):
+            width, height = (-(-side // shrink) for side in self._size)
             # It is strict; Pillow forgives what people's viewers forgive, but not missing pixels.
             with contextlib.suppress(ValueError):
                 pixels = simplejpeg.decode_jpeg(
@@ -102,8 +100,10 @@ class EncodedImage:
 
     def _decode_by_pillow(self, channels: int) -> np.ndarray:
         mode = "L" if channels == 1 else "RGB"
+        image = self._image or _open(self._encoded)
+        if image.size != self._size:
+            raise BrokenImageError("its header contradicts itself")
         try:
-            image = self._image
             if image.mode.startswith("I"):  # 16 bits a pixel
                 image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
             if image.has_transparency_data:
@@ -112,6 +112,35 @@ class EncodedImage:
             return np.asarray(image.convert(mode)).reshape(image.height, image.width, channels)
         except Exception as error:  # as above
             raise BrokenImageError(f"it cannot be decoded: {error}") from error
+
+
+def _open(encoded: bytes) -> Image.Image:
+    """An image of which Pillow has read the header."""
+    try:
+        return Image.open(io.BytesIO(encoded), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BrokenImageError(f"it has more than {MAX_PIXELS:,} pixels") from error
+    except Image.UnidentifiedImageError as error:
+        raise BrokenImageError("it is no JPEG, PNG, WebP, BMP or GIF image") from error
+    except Exception as error:  # damaged bytes make Pillow raise nearly anything
+        raise BrokenImageError(f"its header is damaged: {error}") from error
+
+
+def _size_of_plain_jpeg(encoded: bytes) -> tuple[int, int] | None:
+    """Width and height of a JPEG without EXIF or XMP data, neither progressive nor CMYK; None for all others.
+
+    Pillow takes 20 microseconds, in which no other thread runs, to find out as much, this takes 5.
+    """
+    place = 2
+    while (marker := encoded[place : place + 2]) != b"\xff\xda":  # there the pixels begin
+        if encoded[:2] != b"\xff\xd8" or marker[:1] != b"\xff" or marker[1:] in NOT_PLAIN:
+            return None
+        place += 2 + int.from_bytes(encoded[place + 2 : place + 4])
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)
+    except ValueError:
+        return None
+    return (int(width), int(height)) if colours in ("YCbCr", "Gray") else None
 
 
 def decode(encoded: bytes, channels: int) -> np.ndarray:

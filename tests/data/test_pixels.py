@@ -51,6 +51,11 @@ def test_images_stand_upright(orientation, kind):
     np.testing.assert_array_equal(pixels.resize(image.decode(3), *reference.shape[:2]), reference)
 
 
+def test_xmp_data_turn_an_image_as_well():
+    file = encode(SMALL, "JPEG", xmp=b'<rdf:Description tiff:Orientation="6"/>')
+    assert (pixels.EncodedImage(file).height, pixels.EncodedImage(file).width) == (60, 40)
+
+
 KINDS = {
     "JPEG": ["RGB", "L", "CMYK"],
     "PNG": ["RGB", "L", "1", "P", "LA", "RGBA"],
@@ -70,8 +75,11 @@ def test_every_kind_of_file_shows_the_same_picture(kind, mode):
     assert difference(pixels.resize(pixels.decode(file, 1), 10, 15)[..., 0], grey.resize((15, 10))) < tolerance
 
 
-def test_jpegs_are_decoded_as_pillow_does():
-    file = encode(PHOTOGRAPHS[0], "JPEG", quality=90)
+@pytest.mark.parametrize(
+    "options", [{}, {"comment": b"\xff\xe1"}, {"icc_profile": b"x" * 70_000}, {"progressive": True}]
+)
+def test_jpegs_are_decoded_as_pillow_does(options):
+    file = encode(PHOTOGRAPHS[0], "JPEG", quality=90, **options)
     np.testing.assert_array_equal(pixels.decode(file, 3), np.asarray(Image.open(io.BytesIO(file))))
 
 
