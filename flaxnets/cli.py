@@ -1,12 +1,10 @@
 """The command line: parses, dispatches, and turns mistakes of the user into one sentence and exit code 2."""
 
-import argparse
 import importlib
 import os
 import sys
-from pathlib import Path
 
-from flaxnets.config import Run, load_experiment, option_names
+from flaxnets.config import parse_run
 from flaxnets.errors import ConfigError, FlaxnetsError, did_you_mean
 
 # Every command but `train` is a module of flaxnets.tools, imported when it is asked for, and what it says of itself.
@@ -19,6 +17,10 @@ TOOLS = {
     ),
     "bench": ("bench", "Time an architecture's training step or inference, alone or beside another framework's."),
     "convert": ("convert", "Rewrite a checkpoint in the names of torchvision, timm or flaxnets, as safetensors."),
+    "prepare": ("prepare", "Download a data set of TensorFlow Datasets and prepare it for training."),
+    "check-data": ("check_data", "List the images of a data set that cannot be used, and count the others."),
+    "bench-data": ("bench_data", "Measure how many images a second are read, decoded, augmented and on the device."),
+    "augment-preview": ("augment_preview", "Write a picture of the images that a run would train on."),
     "new-plugin": ("new_plugin", "Write a package that adds an architecture."),
 }
 TRAIN = "Train an architecture on a data set."
@@ -45,26 +47,6 @@ def main(arguments: list[str] | None = None, command: list[str] | None = None) -
     except BrokenPipeError:  # whoever reads, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-
-
-def parse_run(options: list[str]) -> Run:
-    """The run that command-line options describe. Raises ConfigError for one that does not exist or does not fit."""
-    import tyro
-
-    chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    chooser.add_argument("--experiment", type=Path)
-    try:
-        experiment = chooser.parse_known_args(options)[0].experiment
-    except argparse.ArgumentError:  # no file after it: tyro says so below
-        experiment = None
-    start = load_experiment(experiment) if experiment else Run()
-    run, unknown = tyro.cli(Run, args=options, default=start, prog="flaxnets train", return_unknown_args=True)
-    if unknown:
-        known = ["--" + option.replace("_", "-") for option in option_names()]
-        raise ConfigError(
-            f"There is no option {unknown[0]!r}.{did_you_mean(unknown[0], known)} `flaxnets train --help` lists all."
-        )
-    return run
 
 
 def _run(name: str, options: list[str], command: list[str]) -> int:

@@ -1,15 +1,19 @@
-"""What a run is: frozen models, their defaults, and experiment files (TOML) that fill them in."""
+"""What a run is: frozen models, their defaults, and the experiment files (TOML) and options that fill them in."""
 
+import argparse
 import tomllib
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 
 from flaxnets.errors import ConfigError, did_you_mean
 
 # What may differ between a run and its continuation: none of it changes what is computed.
-NO_RESULT = frozenset({"experiment", "runs", "name", "resume", "keep", "log_every", "compilation_cache", "data.dir"})
+NO_RESULT = frozenset({"experiment", "runs", "name", "resume", "keep", "log_every", "compilation_cache"}) | {
+    "data.dir",
+    "data.workers",
+}
 
 
 class Part(pydantic.BaseModel):
@@ -25,7 +29,8 @@ class Part(pydantic.BaseModel):
             return handler(values)
         except pydantic.ValidationError as error:
             problem = error.errors()[0]
-        key = ".".join([*([cls.section] if cls.section else []), *map(str, problem["loc"])])
+        place = [step for step in problem["loc"] if isinstance(step, str)]  # a number is a place within the value
+        key = ".".join([*([cls.section] if cls.section else []), *place])
         if problem["type"] == "extra_forbidden":
             near = did_you_mean(key, option_names())
             raise ConfigError(f"There is no setting {key!r}.{near} `flaxnets train --help` lists all.")
@@ -39,23 +44,81 @@ class Data(Part):
     section = "data"
 
     name: str = "flaxnets_digits"
-    """Data set: a name of TensorFlow Datasets, prepared as array_record (`NAME`, `NAME/CONFIG` or `NAME:VERSION`)."""
+    """Data set: `folder:PATH` with a folder a class, `idx:PATH` with MNIST's four files, `arrays:FILE.npz`, or a name
+    of TensorFlow Datasets, prepared as array_record (`NAME`, `NAME/CONFIG` or `NAME:VERSION`)."""
     dir: Path | None = None
-    """Where data sets are prepared and read; default: TensorFlow Datasets' own folder."""
+    """Where TensorFlow Datasets are prepared and read; default: their own folder."""
     train: str = "train"
-    """Split to train on, in TensorFlow Datasets' syntax, such as `train[:90%]`."""
+    """Split to train on: of TensorFlow Datasets, such as `train[:90%]`, or a folder in PATH."""
     test: str = "test"
-    """Split to test on."""
+    """Split to test on; in a folder, `val` serves as well."""
+    holdout: float = pydantic.Field(default=0.2, gt=0, lt=1)
+    """Share of each class to test on, where a folder or an .npz file has no part for that."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """Broken image files in a folder: stop and list them, or train without them."""
+    workers: int | None = pydantic.Field(default=None, gt=0)
+    """Threads that decode images; default: the cores, up to 16."""
     batch_size: int = pydantic.Field(default=64, gt=0)
     """Images a step, over all devices."""
     image_size: int = pydantic.Field(default=32, gt=0)
     """Height and width in pixels that images are resized to."""
     channels: Literal[1, 3] | None = None
     """1 for grey images, 3 for colour; default: as the data set has them."""
-    augmentation: Literal["shift", "random_resized_crop"] = "shift"
-    """Training images: resized and shifted by up to 1/8, or a random part resized (tests: the central .875)."""
+
+
+def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < limits[0] <= limits[1]:
+        raise ValueError("give two numbers above 0, the smaller one first")
+    return limits
+
+
+Probability = Annotated[float, pydantic.Field(ge=0, le=1)]
+Amount = Annotated[float, pydantic.Field(ge=0)]
+
+
+class Augmentation(Part):
+    """How training images are changed at random; `flaxnets augment-preview` shows it."""
+
+    section = "augmentation"
+
+    crop: Literal["pad", "random_resized", "none"] = "pad"
+    """Training images are resized and shifted by up to 1/8 (arXiv:1512.03385), or a random part of each is resized
+    (arXiv:1409.4842; tests then show the central part), or they are only resized."""
+    crop_area: Annotated[tuple[Amount, Probability], pydantic.AfterValidator(_ascending)] = (0.08, 1.0)
+    """Share of the image that a random part covers."""
+    crop_ratio: Annotated[tuple[Amount, Amount], pydantic.AfterValidator(_ascending)] = (3 / 4, 4 / 3)
+    """Width / height of a random part."""
+    centre_crop: float = pydantic.Field(default=0.875, gt=0, le=1)
+    """Share of the shorter side that the central part covers."""
     flip: bool | None = None
-    """Mirror every other training image from left to right; default: where that keeps the data set's labels."""
+    """Mirror every other image from left to right; default: where that keeps the data set's labels."""
+    colour_jitter: tuple[Amount, Amount, Amount, Annotated[float, pydantic.Field(ge=0, le=0.5)]] = (0.0, 0.0, 0.0, 0.0)
+    """How far brightness, contrast, saturation (x: a factor of 1 - x to 1 + x) and hue (at most .5) may change."""
+    policy: Literal["none", "rand_augment", "trivial_augment", "auto_augment"] = "none"
+    """RandAugment (arXiv:1909.13719), TrivialAugment wide (arXiv:2103.10158), or AutoAugment's policy for ImageNet
+    (arXiv:1805.09501)."""
+    operations: int = pydantic.Field(default=2, gt=0)
+    """RandAugment: operations an image."""
+    magnitude: float = pydantic.Field(default=9.0, ge=0, le=10)
+    """RandAugment: how far each operation goes, from 0 (nothing) to 10."""
+    magnitude_deviation: Amount = 0.0
+    """RandAugment: standard deviation of the magnitude."""
+    operation_probability: Probability = 1.0
+    """RandAugment: probability of each operation."""
+    erase: Probability = 0.0
+    """Share of the images in which a random box is painted in the mean colour (arXiv:1708.04896)."""
+    mixup: Amount = 0.0
+    """alpha of mixup (arXiv:1710.09412), which adds pairs of images and of labels; 0 for none."""
+    cutmix: Amount = 0.0
+    """alpha of CutMix (arXiv:1905.04899), which pastes a box of one image into another; 0 for none."""
+    mix_probability: Probability = 1.0
+    """Probability of mixing at all."""
+    cutmix_probability: Probability = 0.5
+    """Where there are both mixup and CutMix: probability of the latter."""
+    mix_by: Literal["batch", "pair"] = "batch"
+    """Draw how to mix once a batch, or for each pair of images."""
+    repeats: int = pydantic.Field(default=1, gt=0)
+    """Put each image into a batch this often, each time changed anew (arXiv:1901.09335); an epoch keeps its length."""
 
 
 class Optimizer(Part):
@@ -111,6 +174,7 @@ class Run(Part):
     compilation_cache: Path = Path("~/.cache/flaxnets/compilation")
     """Where compiled programs are kept, so that the next start is fast."""
     data: Data = Data()
+    augmentation: Augmentation = Augmentation()
     optimizer: Optimizer = Optimizer()
 
     @pydantic.field_validator("name")
@@ -144,6 +208,26 @@ def load_experiment(file: Path) -> Run:
         raise ConfigError(f"{file} is not TOML: {error}; mend that line.") from error
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error
+
+
+def parse_run(options: list[str]) -> Run:
+    """The run that command-line options describe. Raises ConfigError for one that does not exist or does not fit."""
+    import tyro
+
+    chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    chooser.add_argument("--experiment", type=Path)
+    try:
+        experiment = chooser.parse_known_args(options)[0].experiment
+    except argparse.ArgumentError:  # no file after it: tyro says so below
+        experiment = None
+    start = load_experiment(experiment) if experiment else Run()
+    run, unknown = tyro.cli(Run, args=options, default=start, prog="flaxnets train", return_unknown_args=True)
+    if unknown:
+        known = ["--" + option.replace("_", "-") for option in option_names()]
+        raise ConfigError(
+            f"There is no option {unknown[0]!r}.{did_you_mean(unknown[0], known)} `flaxnets train --help` lists all."
+        )
+    return run
 
 
 def settings(run: Run) -> dict[str, Any]:

@@ -36,3 +36,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """' Did you mean a, b?' for the names nearest to `name`, or nothing where none is near."""
     near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.6)
     return f" Did you mean {', '.join(near)}?" if near else ""
+
+
+def printable(text: object) -> str:
+    """A path or name as one line of text: bytes that are no text, line ends and the like become escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))

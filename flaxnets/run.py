@@ -26,7 +26,7 @@ def train(run: Run, command: list[str]) -> int:
 
     from flaxnets import models, registry
     from flaxnets.data import images, pipeline
-    from flaxnets.training import display, loop, mesh, optimizer, programs, signals, state, step
+    from flaxnets.training import display, loop, mesh, mixing, optimizer, programs, signals, state, step
     from flaxnets.training.checkpoint import Checkpoints
     from flaxnets.training.folder import choose_folder, create_folder
     from flaxnets.training.log import MetricsLog
@@ -36,10 +36,11 @@ def train(run: Run, command: list[str]) -> int:
     display.show_warnings()
     registry.get(run.arch)
     devices = mesh.data_mesh(run.data.batch_size)
+    mix = mixing.mixing_of(run.augmentation, run.data.batch_size // devices.size)
     run_folder = choose_folder(run)
     cache = programs.use_compilation_cache(run.compilation_cache)
     code = programs.loaded_files()
-    data = images.open_images(run.data, run.seed)
+    data = images.open_images(run.data, run.augmentation, run.seed)
     loaded_for_data = programs.loaded_files()  # more where the data set has to be prepared: no part of the step
 
     steps_per_epoch = data.train_count / run.data.batch_size
@@ -58,7 +59,7 @@ def train(run: Run, command: list[str]) -> int:
     constants = {**settings(run), **facts, "total_steps": total_steps, "warmup_steps": warmup_steps}
     del constants["seed"]  # a part of the state
     statistics = {"mean": data.mean, "std": data.std}
-    train_step = step.make_train_step(definition, update, **statistics, label_smoothing=run.label_smoothing)
+    train_step = step.make_train_step(definition, update, **statistics, label_smoothing=run.label_smoothing, mixing=mix)
     eval_step = step.make_eval_step(definition, **statistics)
     kept = {"cache": cache, "code": code}
     train_program = programs.Program(
@@ -72,10 +73,12 @@ def train(run: Run, command: list[str]) -> int:
         return state.initial_state(params, batch_stats, update, run.seed)
 
     def batches(start: int) -> Iterator[dict]:
-        return pipeline.on_devices(data.train, mesh.split(devices), start)
+        return pipeline.on_devices(data.train, mesh.split(devices), start, run.data.workers)
 
     def evaluation(now: state.TrainState) -> dict[str, float]:
-        return loop.evaluate(eval_program, now, pipeline.on_devices(data.test, mesh.split(devices)))
+        return loop.evaluate(
+            eval_program, now, pipeline.on_devices(data.test, mesh.split(devices), workers=run.data.workers)
+        )
 
     with display.Display(total_steps, started) as shown:
         kind = jax.devices()[0].device_kind

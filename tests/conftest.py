@@ -47,7 +47,7 @@ class CommandLine:
 
     def command(self, *arguments: object) -> list[str]:
         """What to execute; training finds shared folders."""
-        places = self._places if arguments[:1] == ("train",) else []
+        places = self._places if arguments[:1] in (("train",), ("augment-preview",)) else []
         return [sys.executable, "-m", "flaxnets", *map(str, arguments), *places]
 
     def environment(self, devices: int = 1) -> dict[str, str]:

@@ -5,8 +5,7 @@ from pathlib import Path
 import pydantic
 import pytest
 
-from flaxnets.cli import parse_run
-from flaxnets.config import Run, load_experiment, option_names, settings
+from flaxnets.config import Run, load_experiment, option_names, parse_run, settings
 from flaxnets.errors import ConfigError
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"

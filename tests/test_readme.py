@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from flaxnets.tools.bench_data import write_photographs
+
 ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 COMMANDS = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines()]
@@ -23,6 +25,8 @@ def test_the_two_commands_stand_first():
 @pytest.mark.parametrize("command", [command for command in COMMANDS if "pytest" not in command])
 def test_the_command_works(flaxnets, command):
     """With the installation left out, and training cut to two steps."""
+    if "photographs" in command:
+        write_photographs(flaxnets.folder / "photographs", 10)
     program, *arguments = shlex.split(command.removeprefix(INSTALL))
     if program == "python":
         assert arguments[:2] == ["-m", "flaxnets.run"]

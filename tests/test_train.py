@@ -83,13 +83,16 @@ def test_a_run_starts_from_given_weights(flaxnets):
 
 
 LONG = ["train", "--arch", "tiny_net", "--steps", 120, "--evaluate-every", 10]
+AUGMENTED = ["--augmentation.crop", "random_resized", "--augmentation.colour-jitter", 0.4, 0.4, 0, 0]
+AUGMENTED += ["--augmentation.policy", "rand_augment", "--augmentation.erase", 0.2, "--augmentation.mixup", 0.2]
+AUGMENTED += ["--augmentation.cutmix", 1, "--augmentation.mix-by", "pair", "--augmentation.repeats", 3]
 
 
-@pytest.mark.parametrize(("number", "devices"), [(signal.SIGINT, 1), (signal.SIGTERM, 8)])
-def test_a_stopped_run_continues_as_if_it_had_not_been_stopped(flaxnets, number, devices):
+@pytest.mark.parametrize(("number", "devices", "more"), [(signal.SIGINT, 1, []), (signal.SIGTERM, 8, AUGMENTED)])
+def test_a_stopped_run_continues_as_if_it_had_not_been_stopped(flaxnets, number, devices, more):
     environment = flaxnets.environment(devices)
     with subprocess.Popen(
-        flaxnets.command(*LONG), cwd=flaxnets.folder, env=environment, stdout=subprocess.PIPE, text=True
+        flaxnets.command(*LONG, *more), cwd=flaxnets.folder, env=environment, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout
         for line in process.stdout:
@@ -116,7 +119,7 @@ def test_a_stopped_run_continues_as_if_it_had_not_been_stopped(flaxnets, number,
     )
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert f"steps {int(stopped) + 1} to 120" in resumed.stdout
-    flaxnets(*LONG, "--name", "undisturbed", devices=devices)
+    flaxnets(*LONG, *more, "--name", "undisturbed", devices=devices)
     undisturbed = flaxnets.folder / "runs" / "undisturbed"
     assert_same_state(final_state(folder)[1], final_state(undisturbed)[1])
 

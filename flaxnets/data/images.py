@@ -2,11 +2,10 @@
 
 import dataclasses
 
-import grain
 import jax
 
-from flaxnets.config import Data
-from flaxnets.data import augmentation, pipeline, sources
+from flaxnets.config import Augmentation, Data
+from flaxnets.data import augmentation, check, pipeline, sources
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +21,8 @@ class Images:
       mean, std: statistics of each channel over the training images, scaled to [0, 1].
     """
 
-    train: grain.MapDataset
-    test: grain.MapDataset
+    train: pipeline.TrainBatches
+    test: pipeline.EvalBatches
     batch: dict[str, jax.ShapeDtypeStruct]
     train_count: int
     test_count: int
@@ -33,22 +32,22 @@ class Images:
     std: tuple[float, ...]
 
 
-def open_images(data: Data, seed: int) -> Images:
+def open_images(data: Data, chosen: Augmentation, seed: int) -> Images:
     """Open a data set, and prepare it if it is the built-in one. Raises DataError for whatever is wrong with it."""
-    train, test = sources.tfds_sources(data.name, [data.train, data.test], data.dir)
+    train, test = check.usable(sources.open_sources(data), data.on_error)
     if data.channels:
         train, test = (dataclasses.replace(source, channels=data.channels) for source in (train, test))
-    flip = train.mirrors if data.flip is None else data.flip
-    train_transforms = augmentation.train_transforms(data.augmentation, data.image_size, flip=flip)
-    eval_transforms = augmentation.eval_transforms(data.augmentation, data.image_size)
+    eval_transforms = augmentation.eval_transforms(chosen, data.image_size)
     mean, std = pipeline.pixel_statistics(train, eval_transforms)
+    train_transforms = augmentation.train_transforms(chosen, data.image_size, mirrors=train.mirrors, mean=mean)
     part = {"host": jax.process_index(), "hosts": jax.process_count()}
-    train_batches = pipeline.train_batches(train, train_transforms, data.batch_size, seed=seed, **part)
+    train_batches = pipeline.TrainBatches(
+        train, train_transforms, data.batch_size, seed=seed, repeats=chosen.repeats, **part
+    )
     first = train_batches[0]
-    assert first is not None
     return Images(
         train=train_batches,
-        test=pipeline.eval_batches(test, eval_transforms, data.batch_size, **part),
+        test=pipeline.EvalBatches(test, eval_transforms, data.batch_size, **part),
         batch={
             name: jax.ShapeDtypeStruct((data.batch_size, *array.shape[1:]), array.dtype)
             for name, array in first.items()

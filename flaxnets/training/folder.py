@@ -21,7 +21,9 @@ def choose_folder(run: Run) -> Path:
     Raises:
       RunFolderError: the folder holds another run, or this one and `resume` was not said; or there is none to resume.
     """
-    base = run.runs / (run.name or f"{run.arch}-{run.data.name}".replace(":", "-").replace("/", "-"))
+    kind, _, place = run.data.name.partition(":")
+    data = Path(place).stem if kind in ("folder", "idx", "arrays") else run.data.name
+    base = run.runs / (run.name or f"{run.arch}-{data}".replace(":", "-").replace("/", "-"))
     if run.name is None:
         numbered = itertools.chain([base], (base.with_name(f"{base.name}-{n}") for n in itertools.count(2)))
         taken = list(itertools.takewhile(_is_taken, numbered))

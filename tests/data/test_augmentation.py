@@ -1,86 +1,172 @@
-"""Transforms against slow references, and their invariants."""
+"""What every transform keeps to, the policies, and the recipes that a configuration can express."""
+
+import dataclasses
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
-from flaxnets.data.augmentation import CenterCrop, RandomFlip, RandomResizedCrop, RandomShift, Resize
+from flaxnets.config import Augmentation, load_experiment
+from flaxnets.data import policies
+from flaxnets.data.augmentation import eval_transforms, train_transforms
+from flaxnets.data.colour import ColourJitter
+from flaxnets.data.geometry import CentreCrop, PadAndCrop, RandomErasing, RandomFlip, RandomResizedCrop, Resize
+from flaxnets.data.operations import AUTO_AUGMENT, RAND_AUGMENT, TRIVIAL_AUGMENT
+from flaxnets.data.policies import IMAGENET_POLICY, AutoAugment, RandAugment, TrivialAugment
 
-
-def picture(height: int, width: int, seed: int = 0) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
-
-
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
-def test_a_shift_moves_pixels_and_brings_in_black(height, width, seed):
-    image = picture(height, width)
-    shifted = np.asarray(RandomShift(1 / 4)(image, np.random.default_rng(seed)))
-    reach = round(height / 4), round(width / 4)
-    padded = np.pad(np.asarray(image), ((reach[0],) * 2, (reach[1],) * 2, (0, 0)))
-    windows = (
-        padded[top : top + height, left : left + width]
-        for top in range(2 * reach[0] + 1)
-        for left in range(2 * reach[1] + 1)
-    )
-    assert any((shifted == window).all() for window in windows)
+KEEPS_SHAPE = [
+    PadAndCrop(3),
+    RandomFlip(),
+    RandomErasing(0.5, (1, 2, 3)),
+    ColourJitter(0.4, 0.4, 0.4, 0.1),
+    RandAugment(3, 9.0, deviation=1.0, probability=0.7),
+    TrivialAugment(),
+    AutoAugment(),
+]
+TO_SIZE_7 = [Resize(7), CentreCrop(7), RandomResizedCrop(7)]
 
 
-def test_shifts_reach_every_place_equally():
-    image = Image.fromarray(np.pad(np.full((1, 1), 255, np.uint8), 4))
-    random = np.random.default_rng(0)
-    counts = sum(np.asarray(RandomShift(1 / 9)(image, random)) / 255 for _ in range(900))
-    assert (counts[3:6, 3:6] > 60).all()
-    assert counts.sum() == counts[3:6, 3:6].sum() == 900
+@pytest.mark.parametrize("transform", [*KEEPS_SHAPE, *TO_SIZE_7], ids=lambda transform: type(transform).__name__)
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3]), st.integers(0, 2**32 - 1))
+def test_shape_type_and_repeatability(transform, height, width, channels, seed):
+    if isinstance(transform, RandomErasing):
+        transform = dataclasses.replace(transform, colour=transform.colour[:channels])
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
+    pixels.flags.writeable = False  # nothing may write into what it is given
+    result = transform(pixels, np.random.default_rng(seed))
+    assert result.shape == ((7, 7, channels) if transform in TO_SIZE_7 else pixels.shape)
+    assert result.dtype == np.uint8
+    np.testing.assert_array_equal(result, transform(pixels, np.random.default_rng(seed)))
 
 
-def test_a_flip_mirrors_half_of_the_images():
-    image = picture(4, 6)
-    random = np.random.default_rng(0)
-    flipped = [np.asarray(RandomFlip()(image, random)) for _ in range(400)]
-    mirrored = sum((each == np.asarray(image)[:, ::-1]).all() for each in flipped)
-    assert 160 < mirrored < 240
-    assert mirrored + sum((each == np.asarray(image)).all() for each in flipped) == 400
+@pytest.fixture
+def applied(monkeypatch):
+    """The operations that policies apply from now on, as names and magnitudes of -1 to 1."""
+    seen = []
+
+    def noted(name, operation):
+        def apply(image, value):
+            seen.append((name, round(value / (operation.widest or 1), 6)))
+            return operation.apply(image, value)
+
+        return operation._replace(apply=apply)
+
+    for table in ("RAND_AUGMENT", "TRIVIAL_AUGMENT", "AUTO_AUGMENT"):
+        operations = {name: noted(name, operation) for name, operation in getattr(policies, table).items()}
+        monkeypatch.setattr(policies, table, operations)
+    return seen
 
 
-@given(st.integers(1, 500), st.integers(1, 500), st.integers(0, 2**32 - 1))
-def test_a_random_crop_lies_in_the_image_and_keeps_to_its_ranges(height, width, seed):
-    crop = RandomResizedCrop(8)
-    left, top, part_width, part_height = crop.box(width, height, np.random.default_rng(seed))
-    assert left >= 0 and top >= 0 and left + part_width <= width and top + part_height <= height  # noqa: PT018
-    assert part_width > 0 and part_height > 0  # noqa: PT018
-    if min(height, width) > 50 and max(height, width) / min(height, width) < 4 / 3:
-        area = part_width * part_height / (height * width)
-        assert 0.07 < area <= 1
-        assert 0.7 < part_width / part_height < 1.45
+def repeat(policy, times):
+    random, pixels = np.random.default_rng(0), np.zeros((2, 2, 3), np.uint8)
+    for _ in range(times):
+        policy(pixels, random)
 
 
-def test_a_random_crop_is_the_resized_part():
-    image = picture(60, 50)
-    crop = RandomResizedCrop(16)
-    left, top, width, height = crop.box(50, 60, np.random.default_rng(5))
-    part = image.crop((left, top, left + width, top + height)).resize((16, 16), Image.Resampling.BILINEAR)
-    difference = np.asarray(crop(image, np.random.default_rng(5)), int) - np.asarray(part, int)
-    assert (
-        abs(difference).mean() < 2
-    )  # the reference cannot see beyond the cut, bilinear filtering looks a pixel further
+def test_trivial_augment_reaches_every_magnitude_of_every_operation(applied):
+    repeat(TrivialAugment(), 12_000)
+    assert len(applied) == 12_000
+    steps = {round(step / 30, 6) for step in range(31)}
+    expected = {
+        (name, sign * magnitude if operation.widest else 0)
+        for name, operation in TRIVIAL_AUGMENT.items()
+        for magnitude in steps
+        for sign in ((-1, 1) if operation.signed else (1,))
+    }
+    assert set(applied) == expected
 
 
-@pytest.mark.parametrize(("height", "width"), [(256, 256), (300, 500), (500, 300), (224, 1000)])
-def test_a_central_crop_is_resize_then_crop(height, width):
-    image = picture(height, width).resize((width, height))
-    smooth = image.resize((8, 8)).resize((width, height), Image.Resampling.BICUBIC)
-    scale = 64 / 0.875 / min(height, width)
-    resized = smooth.resize((round(width * scale), round(height * scale)), Image.Resampling.BILINEAR)
-    left, top = (resized.width - 64) // 2, (resized.height - 64) // 2
-    reference = np.asarray(resized.crop((left, top, left + 64, top + 64)), int)
-    difference = abs(np.asarray(CenterCrop(64)(smooth, np.random.default_rng(0)), int) - reference)
-    assert difference.mean() < 3
+def test_rand_augment_applies_as_many_operations_as_asked(applied):
+    repeat(RandAugment(3, 9.0), 1000)
+    assert len(applied) == 3000
+    counts = [sum(name == each for name, _ in applied) for each in RAND_AUGMENT]
+    assert min(counts) > 150
+    assert max(counts) < 280
+    assert {abs(magnitude) for _, magnitude in applied} == {0, 0.9}
 
 
-def test_resize_keeps_a_flat_image():
-    image = Image.fromarray(np.full((3, 5), 77, np.uint8))
-    resized = np.asarray(Resize(32)(image, np.random.default_rng(0)))
-    assert resized.shape == (32, 32)
-    assert (resized == 77).all()
+def test_the_magnitude_of_rand_augment_may_deviate_within_its_limits(applied):
+    repeat(RandAugment(3, 7.0, deviation=0.5, probability=0.5), 1000)
+    assert 1400 < len(applied) < 1600
+    magnitudes = [abs(magnitude) for name, magnitude in applied if RAND_AUGMENT[name].widest]
+    assert np.mean(magnitudes) == pytest.approx(0.7, abs=0.01)
+    assert np.std(magnitudes) == pytest.approx(0.05, abs=0.005)
+    applied.clear()
+    repeat(RandAugment(2, 9.5, deviation=4.0), 200)
+    assert max(abs(magnitude) for _, magnitude in applied) == 1
+
+
+def test_auto_augment_draws_from_its_policy(applied):
+    repeat(AutoAugment(), 6000)
+    assert 1.2 < len(applied) / 6000 < 1.3  # the mean of the probabilities, times two
+    levels = {(name, level) for pair in IMAGENET_POLICY for name, probability, level in pair if probability}
+    expected = {
+        (name, sign * round(level / 9, 6) if AUTO_AUGMENT[name].widest else 0)
+        for name, level in levels
+        for sign in ((-1, 1) if AUTO_AUGMENT[name].signed else (1,))
+    }
+    assert set(applied) == expected
+
+
+def test_the_imagenet_policy_adds_up_to_what_was_published():
+    """Figures of the table in torchvision and of that in timm, which are the same."""
+    rows = [row for pair in IMAGENET_POLICY for row in pair]
+    names = [name for name, _, _ in rows]
+    assert len(IMAGENET_POLICY) == 25
+    assert [names.count(name) for name in ("equalize", "solarize", "rotate", "posterize", "invert")] == [17, 7, 6, 5, 3]
+    assert sum(probability for _, probability, _ in rows) == pytest.approx(31)
+    assert sum(magnitude for _, _, magnitude in rows) == 287
+
+
+RECIPES = {
+    "torchvision V2": (
+        'crop = "random_resized"\ncentre_crop = 0.9655\npolicy = "trivial_augment"\nerase = 0.1\n'
+        "mixup = 0.2\ncutmix = 1.0",
+        [RandomResizedCrop(224), RandomFlip(), TrivialAugment(), RandomErasing(0.1, (128, 64, 0))],
+    ),
+    "timm A1 and A2": (
+        'crop = "random_resized"\ncentre_crop = 0.95\npolicy = "rand_augment"\nmagnitude = 7\n'
+        "magnitude_deviation = 0.5\noperation_probability = 0.5\nmixup = 0.2\ncutmix = 1.0\nrepeats = 3",
+        [RandomResizedCrop(224), RandomFlip(), RandAugment(2, 7.0, 0.5, 0.5)],
+    ),
+    "timm A3": (
+        'crop = "random_resized"\npolicy = "rand_augment"\nmagnitude = 6\nmagnitude_deviation = 0.5\n'
+        "operation_probability = 0.5\nmixup = 0.1\ncutmix = 1.0",
+        [RandomResizedCrop(224), RandomFlip(), RandAugment(2, 6.0, 0.5, 0.5)],
+    ),
+    "torchvision MobileNetV3": (
+        'crop = "random_resized"\npolicy = "auto_augment"\nerase = 0.2',
+        [RandomResizedCrop(224), RandomFlip(), AutoAugment(), RandomErasing(0.2, (128, 64, 0))],
+    ),
+    "AlexNet's colours": (
+        'crop = "none"\nflip = false\ncolour_jitter = [0.4, 0.4, 0.4, 0.1]',
+        [Resize(224), ColourJitter(0.4, 0.4, 0.4, 0.1)],
+    ),
+    "the default": ("", [Resize(224), PadAndCrop(28), RandomFlip()]),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_a_few_lines_of_toml(name, tmp_path):
+    text, expected = RECIPES[name]
+    file = tmp_path / "recipe.toml"
+    file.write_text(f"[augmentation]\n{text}\n")
+    chosen = load_experiment(file).augmentation
+    assert train_transforms(chosen, 224, mirrors=True, mean=(0.5, 0.25, 0.0)) == tuple(expected)
+
+
+def test_flips_are_left_to_the_data_set_unless_said():
+    def flips(flip, *, mirrors):
+        chosen = Augmentation(flip=flip)
+        return RandomFlip() in train_transforms(chosen, 8, mirrors=mirrors, mean=(0.5,))
+
+    assert flips(None, mirrors=True)
+    assert not flips(None, mirrors=False)
+    assert flips(True, mirrors=False)
+    assert not flips(False, mirrors=True)
+
+
+def test_tests_show_the_centre_where_training_shows_parts():
+    assert eval_transforms(Augmentation(crop="random_resized", centre_crop=0.95), 8) == (CentreCrop(8, 0.95),)
+    assert eval_transforms(Augmentation(), 8) == eval_transforms(Augmentation(crop="none"), 8) == (Resize(8),)

@@ -1,106 +1,199 @@
-"""TensorFlow Datasets without TensorFlow: prepared sets of real bytes, and what is said of those that do not fit."""
+"""Folders of images, idx files and arrays: what is read from them, and what is said of those that do not fit."""
 
-import io
-import sys
+import gzip
+import os
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
+from hypothesis import given
+from hypothesis import strategies as st
+from idx_files import idx, write_idx
 from PIL import Image
 
-from flaxnets.data.sources import tfds_sources
+from flaxnets.config import Data
+from flaxnets.data import pixels
+from flaxnets.data.sources import hold_out, open_sources
 from flaxnets.errors import DataError
 
 
-class PhotoCorners(tfds.core.GeneratorBasedBuilder):
-    """Colour crops of scikit-learn's two photographs: which photograph is it?"""
-
-    VERSION = tfds.core.Version("2.1.0")
-
-    def _info(self):
-        features = {
-            "photo": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
-            "which": tfds.features.ClassLabel(names=["china", "flower"]),
-            "x": tfds.features.Scalar(np.int32),
-        }
-        return tfds.core.DatasetInfo(
-            builder=self, features=tfds.features.FeaturesDict(features), supervised_keys=("photo", "which")
-        )
-
-    def _split_generators(self, dl_manager):
-        return {"train": self._generate_examples(0, 12), "validation": self._generate_examples(12, 16)}
-
-    def _generate_examples(self, start, stop):
-        from sklearn.datasets import load_sample_images
-
-        for label, photo in enumerate(load_sample_images().images):
-            for i in range(start, stop):
-                jpeg = io.BytesIO()
-                Image.fromarray(photo[10 * i : 10 * i + 100, 20 * i : 20 * i + 80]).save(jpeg, "JPEG")
-                yield f"{label}-{i}", {"photo": jpeg.getvalue(), "which": label, "x": i}
+def write_images(folder, count: int, value: int = 0) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        Image.new("RGB", (8, 6), (value, number, 0)).save(folder / f"{number}.png")
 
 
-class NoImages(tfds.core.GeneratorBasedBuilder):
-    """Numbers."""
-
-    VERSION = tfds.core.Version("1.0.0")
-
-    def _info(self):
-        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({"x": np.int32}))
-
-    def _split_generators(self, dl_manager):
-        return {"train": self._generate_examples()}
-
-    def _generate_examples(self):
-        yield 0, {"x": 1}
+@pytest.fixture
+def split(tmp_path):
+    """train/ and val/ with 4 and 2 images in each of two classes."""
+    for name, count in (("train", 4), ("val", 2)):
+        for value, label in enumerate(("cat", "dog")):
+            write_images(tmp_path / name / label, count, value)
+    return tmp_path
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("prepared")
-    for builder in (PhotoCorners, NoImages):
-        builder(data_dir=folder, file_format="array_record").download_and_prepare(file_format="array_record")
-    return folder
+def open_folder(path, **settings):
+    return open_sources(Data(name=f"folder:{path}", **settings))
 
 
-def test_a_prepared_set_trains_though_its_builder_is_not_at_hand(flaxnets, data_dir):
-    PhotoCorners(data_dir=data_dir, file_format="array_record").download_and_prepare(file_format="array_record")
-    options = ["--data.name", "photo_corners:2.1.0", "--data.test", "validation", "--data.augmentation"]
-    options += ["random_resized_crop", "--data.batch-size", 8, "--steps", 4, "--optimizer.warmup-epochs", 0]
-    done = flaxnets("train", "--arch", "tiny_net", *options, devices=8)
-    assert "on photo_corners:2.1.0: 24 training and 8 test images, 2 classes; 8 x cpu" in done.stdout
-    assert (flaxnets.folder / "runs" / "tiny_net-photo_corners-2.1.0" / "run.json").exists()
+@given(
+    st.lists(st.integers(0, 4), min_size=1, max_size=80),
+    st.floats(0.01, 0.99),
+    st.permutations(range(80)),
+    st.booleans(),
+)
+def test_a_hold_out_is_stratified_and_depends_on_names_alone(labels, fraction, order, more):
+    keys = [f"{i}.jpg".encode() for i in range(len(labels))]
+    train, test = hold_out(labels, keys, fraction)
+    assert sorted(train + test) == list(range(len(labels)))
+    for label in set(labels):
+        count = labels.count(label)
+        held = sum(labels[i] == label for i in test)
+        assert abs(held - fraction * count) <= 1
+        assert (0 < held < count) == (count > 1)
+    shuffled = [i for i in order if i < len(labels)]
+    again = hold_out([labels[i] for i in shuffled], [keys[i] for i in shuffled], fraction)[1]
+    assert {keys[shuffled[i]] for i in again} == {keys[i] for i in test}
 
 
-def test_a_prepared_set_is_read_by_name_version_and_slice(prepared):
-    train, test = tfds_sources("photo_corners:2.1.0", ["train[:50%]", "validation"], prepared)
-    assert (len(train.examples), len(test.examples)) == (12, 8)
-    assert (train.class_names, train.channels, train.mirrors) == (("china", "flower"), 3, True)
-    example = test.examples[0]
-    assert set(example) == {"image", "label"}
-    assert Image.open(io.BytesIO(example["image"])).size == (80, 100)
-    assert "tensorflow" not in sys.modules
+def test_a_folder_with_a_part_to_test_on(split):
+    for settings in ({}, {"test": "val"}):
+        train, test = open_folder(split, **settings)
+        assert (len(train.examples), len(test.examples)) == (8, 4)
+        assert (train.class_names, train.channels, train.mirrors) == (("cat", "dog"), 3, True)
+        for source in (train, test):
+            for index in range(len(source.examples)):
+                example = source.examples[index]
+                assert pixels.decode(example["image"], 3)[0, 0, 0] == example["label"]
+                assert example["name"].endswith(".png")
 
 
-def test_catalogue_sets_are_known_without_tensorflow():
-    with tfds.testing.mock_data(num_examples=5):
-        (source,) = tfds_sources("cifar10", ["train"], None)
-    assert (len(source.class_names), source.channels, source.mirrors) == (10, 3, True)
+def test_a_folder_without_one_is_split_by_class_always_alike(tmp_path):
+    write_images(tmp_path / "cat", 10)
+    write_images(tmp_path / "dog", 20, 1)
+    train, test = open_folder(tmp_path, holdout=0.3)
+    assert np.bincount(train.examples.labels).tolist() == [7, 14]
+    assert np.bincount(test.examples.labels).tolist() == [3, 6]
+    assert not set(train.examples.files) & set(test.examples.files)
+    assert open_folder(tmp_path, holdout=0.3)[1].examples.files == test.examples.files
+
+
+def test_any_name_any_case_and_links_that_run_in_circles(split):
+    odd = os.fsdecode(b"caf\xe9\n\xff.JPeG")
+    cat = split / "train" / "cat"
+    Image.new("RGB", (8, 6)).save(cat / odd, "JPEG")
+    (cat / "notes.txt").write_text("not an image")
+    (cat / ".hidden.jpg").write_bytes(b"")
+    (split / "train" / ".cache").mkdir()
+    write_images(cat / "more", 3)
+    (cat / "more" / "round").symlink_to(cat)
+    (cat / "up").symlink_to(split / "train")
+    (cat / "linked").symlink_to(split / "val" / "cat")
+    train, _ = open_folder(split)
+    assert train.class_names == ("cat", "dog")
+    assert np.bincount(train.examples.labels).tolist() == [4 + 1 + 3 + 2, 4]
+    (example,) = [train.examples[i] for i, file in enumerate(train.examples.files) if file.endswith(odd)]
+    assert example["name"].endswith(r"caf\udce9\n\udcff.JPeG")
 
 
 @pytest.mark.parametrize(
-    ("name", "split", "message"),
+    ("damage", "settings", "message"),
     [
-        ("cifar11", "train", r"No data set named 'cifar11'\. Did you mean .*cifar10"),
-        ("photo_corner", "train", r"No data set named 'photo_corner'\. Did you mean photo_corners"),
-        ("cifar10", "train", r"'cifar10' is not prepared as array_record in .* run: python -c .*download_and_prepare"),
-        ("photo_corners", "trian", r"no split 'trian': it has train, validation; choose by --data\.train"),
-        ("photo_corners", "train[:0]", r"no split 'train\[:0\]': it has train, validation; choose by --data\.train"),
-        ("no_images", "train", r"does not pair one image with one class label; choose another by --data\.name"),
-        ("flaxnets_digits:7.0.0", "train", r"'flaxnets_digits:7.0.0' cannot be used: .*only: 1\.0\.0.*--data\.name"),
+        (
+            lambda path: None,
+            {"name": "folder:/none"},
+            r"^Cannot read the folder /none: No such file .* after folder:\.$",
+        ),
+        (lambda path: (path / "train" / "empty").mkdir(), {}, "there is no image in empty; .*Add some, or remove"),
+        (
+            lambda path: write_images(path / "test" / "cow", 1),
+            {},
+            "test has classes that are not there to train on: cow",
+        ),
+        (lambda path: None, {"test": "tset"}, r"no folder 'tset' in .*Did you mean test.* Choose one by --data\.test"),
+        (lambda path: None, {"train": "trian"}, r"no folder 'trian' in .*Did you mean train.* by --data\.train\.$"),
+        (
+            lambda path: (path / "train" / "dog").rename(path / "dog"),
+            {},
+            "holds 1 folders of images; a classifier needs",
+        ),
     ],
 )
-def test_what_cannot_be_used_is_refused_with_the_fix(prepared, name, split, message):
+def test_folders_that_do_not_fit_are_refused_with_the_fix(split, damage, settings, message):
+    write_images(split / "test" / "cat", 1)
+    damage(split)
     with pytest.raises(DataError, match=message) as error:
-        tfds_sources(name, [split], prepared)
+        open_sources(Data(**{"name": f"folder:{split}", **settings}))
     assert "\n" not in str(error.value)
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(DataError, match=r"Cannot read the folder .*loop: Too many levels of symbolic links; give one"):
+        open_folder(tmp_path / "loop")
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (30, 5, 4), np.uint8)
+LABELS = np.arange(30, dtype=np.uint8) % 3
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_idx_files_hold_what_was_written(tmp_path, zipped):
+    write_idx(tmp_path, IMAGES, LABELS, zipped=zipped)
+    for source in open_sources(Data(name=f"idx:{tmp_path}")):
+        assert (len(source.examples), source.class_names, source.channels) == (30, ("0", "1", "2"), 1)
+        assert not source.mirrors
+        np.testing.assert_array_equal(source.examples[7]["image"][..., 0], IMAGES[7])
+        assert source.examples[7]["label"] == 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda file: file.unlink(), r"There is no train-images-idx3-ubyte or train-images-idx3-ubyte\.gz in"),
+        (lambda file: file.write_bytes(file.read_bytes()[:-100]), "ubyte.gz is damaged: .*fetch it again"),
+        (lambda file: file.write_bytes(b"<html>"), "ubyte.gz is damaged: .*fetch it again"),
+        (lambda file: file.write_bytes(gzip.compress(idx(IMAGES)[:-1])), "is damaged or no 3-dimensional idx file"),
+        (lambda file: file.write_bytes(gzip.compress(b"\0")), "is damaged or no 3-dimensional idx file"),
+        (lambda file: file.write_bytes(gzip.compress(idx(IMAGES[:9]))), r"labels of .* are int32 \[30\]; .*\[9\], one"),
+    ],
+)
+def test_idx_files_that_do_not_fit_are_refused(tmp_path, damage, message):
+    write_idx(tmp_path, IMAGES, LABELS)
+    damage(tmp_path / "train-images-idx3-ubyte.gz")
+    with pytest.raises(DataError, match=message):
+        open_sources(Data(name=f"idx:{tmp_path}"))
+
+
+def test_an_npz_file_is_split_by_class(tmp_path):
+    np.savez(tmp_path / "a.npz", images=IMAGES, labels=LABELS, class_names=["a", "b", "c"])
+    train, test = open_sources(Data(name=f"arrays:{tmp_path / 'a.npz'}", holdout=0.2))
+    assert (len(train.examples), len(test.examples), train.class_names) == (24, 6, ("a", "b", "c"))
+    assert np.bincount(test.examples.labels).tolist() == [2, 2, 2]
+    seen = {source.examples[i]["image"].tobytes() for source in (train, test) for i in range(len(source.examples))}
+    assert seen == {image.tobytes() for image in IMAGES}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"images": IMAGES}, "lacks images or labels; write it by numpy.savez"),
+        ({"images": IMAGES / 255, "labels": LABELS}, r"are float64 \[30, 5, 4, 1\]; they have to be uint8"),
+        ({"images": IMAGES, "labels": LABELS[:9]}, r"are uint8 \[9\]; they have to be integers \[30\]"),
+        ({"images": IMAGES, "labels": LABELS.astype(int) - 1}, "has the label -1; labels have to count from 0 on"),
+        ({"images": IMAGES, "labels": 0 * LABELS}, "All labels of .* are 0; a classifier needs images of two"),
+        ({"images": IMAGES, "labels": LABELS, "class_names": ["a"]}, "has the label 2 and 1 class names; give a name"),
+        ({"images": IMAGES, "labels": np.array([{}] * 30)}, "is no .npz file of plain arrays; write it by numpy.savez"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(tmp_path, arrays, message):
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(DataError, match=message):
+        open_sources(Data(name=f"arrays:{tmp_path / 'a.npz'}"))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK\3\4 no zip", b"\x93NUMPY"])
+def test_a_file_that_is_no_npz_is_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(DataError, match=r"Cannot read .*No such file.*after arrays:|is no \.npz file of plain arrays"):
+        open_sources(Data(name=f"arrays:{tmp_path / 'a.npz'}"))

@@ -1,0 +1,129 @@
+"""Which images are broken: found before training, and remembered by size and time of change."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+from flaxnets.data.folder import FileExamples
+from flaxnets.data.pixels import BrokenImageError, EncodedImage
+from flaxnets.data.sources import Source
+from flaxnets.errors import DataError, printable
+
+MOST_LISTED = 10
+MANY = 10_000  # files whose check takes long enough to be announced
+
+
+def usable(sources: Sequence[Source], on_error: Literal["stop", "skip"]) -> list[Source]:
+    """Training and test split as they can be used; only files in folders are looked at, others were when prepared.
+
+    Raises:
+      DataError: there are broken files and `on_error` is `stop`, or too little is left.
+    """
+    return [_usable(source, on_error) if isinstance(source.examples, FileExamples) else source for source in sources]
+
+
+def broken(source: Source) -> dict[int, str]:
+    """What is wrong, by the index of the example; all cores read and decode every image, cached for files."""
+    examples = source.examples
+    if not isinstance(examples, FileExamples):
+        return _decode_all(source, range(len(examples)))
+    cache_file = _cache_file(os.path.commonpath(examples.files))
+    known = _read_cache(cache_file)
+    stamps = [_stamp(file) for file in examples.files]
+    unknown = [
+        i for i, file in enumerate(examples.files) if stamps[i] is None or known.get(file, [None])[0] != stamps[i]
+    ]
+    if len(unknown) > MANY:
+        logging.getLogger(__name__).warning("Checking %s images once; the result is kept.", f"{len(unknown):,}")
+    found = _decode_all(source, unknown)
+    if unknown:
+        known |= {examples.files[i]: [stamps[i], found.get(i)] for i in unknown}
+        _write_cache(cache_file, known)
+    return {i: known[file][1] for i, file in enumerate(examples.files) if known[file][1]}
+
+
+def name(source: Source, index: int) -> str:
+    """What to call an example: its file, or how it calls itself."""
+    examples = source.examples
+    return examples.files[index] if isinstance(examples, FileExamples) else examples[index]["name"]
+
+
+def _usable(source: Source, on_error: Literal["stop", "skip"]) -> Source:
+    assert isinstance(source.examples, FileExamples)
+    problems = broken(source)
+    if not problems:
+        return source
+    count, files, labels = len(source.examples), source.examples.files, source.examples.labels
+    if on_error == "stop":
+        listed = [f"{printable(files[i])}: {problem}" for i, problem in list(problems.items())[:MOST_LISTED]]
+        more = f"; and {len(problems) - MOST_LISTED} more" if len(problems) > MOST_LISTED else ""
+        raise DataError(
+            f"{len(problems)} of {count:,} images cannot be used ({'; '.join(listed)}{more}). Mend or remove them, or "
+            "train without them by --data.on-error skip; `flaxnets check-data` lists all."
+        )
+    kept = [i for i in range(count) if i not in problems]
+    lost = sorted({labels[i] for i in problems} - {labels[i] for i in kept})
+    if lost:
+        names = ", ".join(printable(source.class_names[label]) for label in lost)
+        raise DataError(f"All images of {names} are broken; mend some, or remove the folder.")
+    logging.getLogger(__name__).warning("%d of %d images cannot be used and are left out.", len(problems), count)
+    return dataclasses.replace(source, examples=source.examples.only(kept))
+
+
+def _decode_all(source: Source, indices: Sequence[int]) -> dict[int, str]:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        problems = pool.map(lambda index: _problem(source, index), indices)
+        return {index: problem for index, problem in zip(indices, problems, strict=True) if problem}
+
+
+def _problem(source: Source, index: int) -> str | None:
+    """What is wrong with an example. A JPEG is decoded small: every byte is read, few pixels are made."""
+    try:
+        example = source.examples[index]
+        if not 0 <= example["label"] < len(source.class_names):
+            return f"its label is {example['label']}, and there are {len(source.class_names)} classes"
+        if isinstance(example["image"], bytes):
+            EncodedImage(example["image"]).decode(source.channels, shrink=8)
+    except OSError as error:
+        return error.strerror or str(error)
+    except BrokenImageError as error:
+        return str(error)
+    return None
+
+
+def _stamp(file: str) -> list[int] | None:
+    """Size and time of change; None where the file is gone."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _cache_file(root: str) -> Path:
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "flaxnets" / "checked"
+    return folder / (hashlib.sha256(os.fsencode(os.path.abspath(root))).hexdigest()[:16] + ".json")
+
+
+def _read_cache(file: Path) -> dict[str, list]:
+    """`{file: [stamp, problem or None]}`; a cache that cannot be read is none."""
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads(file.read_text())
+        if isinstance(known, dict):
+            return known
+    return {}
+
+
+def _write_cache(file: Path, known: dict[str, list]) -> None:
+    with contextlib.suppress(OSError):  # the next start checks again
+        file.parent.mkdir(parents=True, exist_ok=True)
+        new = file.with_suffix(f".{os.getpid()}")
+        new.write_text(json.dumps(known))
+        new.replace(file)
