@@ -12,9 +12,9 @@ Needs PyTorch and torchvision, in this interpreter or in another that --torch na
 
     python experiments/benchmarks/data_loading.py --workers 2 --torch PYTHON
 
-Measured on 2 shared cores of an AMD EPYC with PyTorch 2.15, torchvision 0.29 and Pillow 13: ready for the training step
-1336 and 1390 images/s against 663 and 712, ratios 2.02 and 1.95; uint8 only 1729 and 1817 against 957 and 981, ratios
-1.81 and 1.85. Three quarters of flaxnets' time is libjpeg-turbo's decoding, which is Pillow's too.
+Measured on 2 shared cores of an AMD EPYC with PyTorch 2.15, torchvision 0.29 and Pillow 13, `--images 896`, six rounds:
+ready for the training step 1332 images/s against 656, median ratio 2.02 (1.84 to 2.08); uint8 only 1779 against 898,
+median ratio 2.05 (1.85 to 2.15, and once 3.62, when other work disturbed torchvision).
 """
 
 import argparse
