@@ -87,7 +87,8 @@ def convolve(images: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Ar
     """Convolve images [b, h, w, cin] with a kernel [kh, kw, cin / groups, cout].
 
     On GPU and TPU this is `lax.conv_general_dilated`, forward and backward; on a CPU the form that `cpu_form` chooses.
-    It has derivatives of any order in reverse mode; forward mode needs `FLAXNETS_CONV=plain`, as does a comparison.
+    It has derivatives of any order in reverse mode. `FLAXNETS_CONV=plain` gives XLA's form on every platform, for
+    comparison and for forward mode (`jax.jvp`), which the other forms lack.
 
     Raises:
       ConfigError: the environment variable FLAXNETS_CONV is neither `fast` nor `plain`.

@@ -20,6 +20,8 @@ class MaxPool(nnx.Module):
       window: height and width of the window in pixels, an odd number.
       strides: step of the window in pixels.
       padding: as in `Convolution`: `symmetric` for PyTorch's, `same` for TensorFlow's.
+
+    It can be differentiated in reverse mode, not by `jax.jvp`.
     """
 
     def __init__(self, window: int, strides: int, *, padding: str = "symmetric"):
