@@ -97,7 +97,7 @@ def convolve(images: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Ar
     return plain(images, kernel, geometry) if form is plain else _by_platform(images, kernel, geometry, form)
 
 
-Form = Callable[..., jax.Array]  # of images, kernel and geometry
+Form = Callable[..., Any]  # of images, kernel and geometry; some are custom_vjp objects, which JAX types loosely
 
 
 def cpu_form(image_shape: Sequence[int], kernel_shape: Sequence[int], geometry: Geometry) -> Form:
