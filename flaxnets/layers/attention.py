@@ -12,6 +12,7 @@ from flaxnets.layers.checks import require_odd, require_positive
 from flaxnets.layers.convolution import Convolution
 from flaxnets.layers.initializers import uniform_fan_in
 from flaxnets.layers.norm import ConvNorm
+from flaxnets.layers.pooling import largest
 
 
 class SqueezeExcite(nnx.Module):
@@ -77,7 +78,8 @@ class ChannelAttention(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Weigh feature maps [b, h, w, c]."""
-        weights = jax.nn.sigmoid(self._perceptron(x.mean((1, 2))) + self._perceptron(x.max((1, 2))))
+        maxima = largest(x.reshape(x.shape[0], -1, x.shape[-1]), axis=1)[:, 0]
+        weights = jax.nn.sigmoid(self._perceptron(x.mean((1, 2))) + self._perceptron(maxima))
         return x * weights[:, None, None, :]
 
     def _perceptron(self, pooled: jax.Array) -> jax.Array:
@@ -110,7 +112,7 @@ class SpatialAttention(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Weigh feature maps [b, h, w, c]."""
-        pooled = jnp.concatenate([x.max(-1, keepdims=True), x.mean(-1, keepdims=True)], axis=-1)
+        pooled = jnp.concatenate([largest(x, axis=-1), x.mean(-1, keepdims=True)], axis=-1)
         return x * jax.nn.sigmoid(self.mix(pooled))
 
 

@@ -66,6 +66,17 @@ class GlobalMean(nnx.Module):
         return x.mean((1, 2))
 
 
+def largest(x: jax.Array, axis: int) -> jax.Array:
+    """Maximum over an axis, which is kept with length 1; the first of equal values gets the gradient, as in PyTorch.
+
+    The gradient of `jnp.max` compares `x` with its maximum. Where a compiler computes `x` twice and rounds it in two
+    ways, which XLA does on a CPU, none is equal and the gradient is 0 / 0.
+    """
+    first = jnp.argmax(x, axis, keepdims=True)
+    place = lax.broadcasted_iota(first.dtype, x.shape, axis % x.ndim)
+    return jnp.where(place == first, x, 0).sum(axis, keepdims=True)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _largest_by_platform(x: jax.Array, size: int, geometry: Geometry) -> jax.Array:
     """XLA's window on GPU and TPU. On a CPU its gradient costs several times a convolution's, so windows are slices."""
@@ -77,16 +88,20 @@ def _largest_by_platform(x: jax.Array, size: int, geometry: Geometry) -> jax.Arr
 
 
 def _largest_forward(x: jax.Array, size: int, geometry: Geometry):
-    largest = _largest_by_platform(x, size, geometry)
-    return largest, (x, largest)
+    return _largest_by_platform(x, size, geometry), x
 
 
-def _largest_backward(size: int, geometry: Geometry, residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array):
-    def of_slices(x: jax.Array, largest: jax.Array, cotangent: jax.Array) -> jax.Array:
-        # The first of equal values gets the gradient, as on other platforms.
-        slices = enumerate(_slices(x, size, geometry))
-        first = functools.reduce(
-            lambda later, each: jnp.where(each[1] == largest, each[0], later), reversed(list(slices)), jnp.int32(0)
+def _largest_backward(size: int, geometry: Geometry, x: jax.Array, cotangent: jax.Array):
+    def of_slices(x: jax.Array, cotangent: jax.Array) -> jax.Array:
+        # The first of equal values gets the gradient, as on other platforms. The slices are compared with each other,
+        # not with the result: computed in two places, `x` may be rounded in two ways, and equal to nothing.
+        _, first = functools.reduce(
+            lambda best, each: (
+                jnp.maximum(best[0], each[1]),
+                jnp.where(each[1] > best[0], each[0], best[1]),
+            ),
+            enumerate(_slices(x, size, geometry)),
+            (jnp.array(-jnp.inf, x.dtype), jnp.int32(0)),
         )
         return handed_back(
             (first, cotangent),
@@ -96,10 +111,10 @@ def _largest_backward(size: int, geometry: Geometry, residuals: tuple[jax.Array,
             lambda position, first, cotangent: jnp.where(first == position, cotangent, 0),
         )
 
-    def of_windows(x: jax.Array, largest: jax.Array, cotangent: jax.Array) -> jax.Array:
+    def of_windows(x: jax.Array, cotangent: jax.Array) -> jax.Array:
         return jax.vjp(lambda x: _largest(x, size, geometry), x)[1](cotangent)[0]
 
-    return (lax.platform_dependent(*residuals, cotangent, cpu=of_slices, default=of_windows),)
+    return (lax.platform_dependent(x, cotangent, cpu=of_slices, default=of_windows),)
 
 
 _largest_by_platform.defvjp(_largest_forward, _largest_backward)

@@ -20,6 +20,7 @@ from flaxnets.layers import (
     round_channels,
 )
 from flaxnets.layers.convolution import same_padding
+from flaxnets.layers.pooling import largest
 
 
 @pytest.mark.parametrize("size", [6, 7])
@@ -175,3 +176,16 @@ def test_batch_norm_is_flaxs(training, dtype):
         np.testing.assert_allclose(
             np.asarray(actual, np.float32), np.asarray(expected, np.float32), rtol=tolerance, atol=tolerance * largest
         )
+
+
+@pytest.mark.parametrize("axis", [1, -1])
+def test_largest_hands_the_gradient_to_one_value_however_its_input_is_rounded(axis):
+    """The input is a fused product and sum, which a compiler may round differently in each place that uses it."""
+    random = np.random.default_rng(0)
+    x = jnp.asarray(random.standard_normal((4, 49, 64)), jnp.float32)
+    np.testing.assert_array_equal(largest(x, axis), x.max(axis, keepdims=True))
+    gradient = jax.jit(jax.grad(lambda x: largest(1.1 * x + 0.2, axis).sum()))(x)
+    np.testing.assert_array_equal(gradient, np.where(x == x.max(axis, keepdims=True), np.float32(1.1), 0))
+    ties = jax.grad(lambda x: largest(x, axis).sum())(jnp.ones((2, 3, 4)))
+    assert (ties.sum(axis) == 1).all()
+    assert (jnp.take(ties, 0, axis) == 1).all()
