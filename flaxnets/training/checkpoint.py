@@ -41,6 +41,16 @@ class Checkpoints:
         metrics = None if accuracy is None else {"accuracy": accuracy}
         self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
 
+    def add_accuracy(self, step: int, accuracy: float) -> None:
+        """State the accuracy of a step that was saved without: the run had been stopped in its evaluation."""
+        self._manager.wait_until_finished()
+        file = self._folder / str(step) / "metrics" / "metrics"  # where Orbax looks for it
+        file.parent.mkdir(exist_ok=True)
+        temporary = file.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"accuracy": accuracy}))
+        temporary.replace(file)
+        self._manager.reload()
+
     def restore_latest(self, like: TrainState) -> TrainState:
         """The newest readable state, placed as `like`; a damaged checkpoint is set aside as `damaged-STEP`.
 

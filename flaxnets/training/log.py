@@ -23,14 +23,20 @@ class MetricsLog:
         temporary = file.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         os.replace(temporary, file)
+        self._newest = {line["split"]: line for line in kept}
         self._lines = file.open("a", buffering=1)
         self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1 if start else None)
 
     def write(self, step: int, split: str, metrics: dict[str, float]) -> None:
         """Log metrics of the `train` or `test` split after a step."""
-        self._lines.write(json.dumps({"step": step, "split": split, **metrics}) + "\n")
+        self._newest[split] = {"step": step, "split": split, **metrics}
+        self._lines.write(json.dumps(self._newest[split]) + "\n")
         for name, value in metrics.items():
             self._events.add_scalar(f"{split}/{name}", value, step)
+
+    def newest(self, split: str) -> dict[str, Any]:
+        """The newest line of a split; empty where there is none."""
+        return self._newest.get(split, {})
 
     def close(self) -> None:
         """Write out what is buffered."""
