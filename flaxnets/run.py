@@ -106,7 +106,8 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
             now = jax.device_put(jax.jit(first_state)(params, batch_stats), mesh.copied(devices))
             compiling.result()
             undo.pop_all()
-        with contextlib.closing(Checkpoints(run_folder / "checkpoints", run.keep)) as checkpoints:
+        saved = Checkpoints(run_folder / "checkpoints", run.keep, lambda step: shown.say(f"step {step} is saved"))
+        with contextlib.closing(saved) as checkpoints:
             if run.resume:
                 now = checkpoints.restore_latest(now)
             stop.training_starts()
