@@ -11,6 +11,8 @@ from flaxnets.config import Run, settings
 from flaxnets.errors import DivergenceError
 from flaxnets.training.signals import StopRequest
 
+SHOWN_IMAGES = 8
+
 
 def train(run: Run, command: list[str]) -> int:
     """Carry out a run and return the exit code: 0, or 128 + the number of the signal that stopped it.
@@ -115,6 +117,8 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
             shown.say(f"steps {first} to {total_steps}, in {run_folder}")
             try:
                 with contextlib.closing(MetricsLog(run_folder, start=first - 1)) as log:
+                    if first == 1:
+                        log.describe(settings(run), data.train[0]["image"][:SHOWN_IMAGES])
                     now, stopped = loop.fit(
                         now,
                         total_steps=total_steps,

@@ -164,9 +164,10 @@ class Checkpoints:
     def _settle(self) -> None:
         """Wait for the last save; after a failure, begin again with what is on the disk."""
         if self._wait():
-            with contextlib.suppress(OSError, ValueError):
-                self._manager.wait_until_finished()  # tells of the failure once more
-            self._manager.close()
+            for _ in range(5):  # each part of the manager tells of the failure once more
+                with contextlib.suppress(OSError, ValueError):
+                    self._manager.close()
+                    break
             self._manager = self._open()
 
     def _facts(self, step: int) -> dict[str, Any]:
