@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.proto import event_pb2
 
+event_proto: Any = event_pb2  # protobuf makes its classes at run time, unseen by type checkers
 FLUSH_SECONDS = 10
 
 
@@ -50,11 +50,11 @@ class Events:
             self._writer.close()
         self._writer = None
 
-    def _write(self, step: int, *values: Summary) -> None:
+    def _write(self, step: int, *values: Any) -> None:
         try:
             self._writer = self._writer or self._open()
             for value in values:
-                self._writer.write_event(Event(wall_time=time.time(), step=step, summary=value))
+                self._writer.write_event(event_proto.Event(wall_time=time.time(), step=step, summary=value))
             if time.monotonic() > self._flush_at:
                 self._writer.flush()
                 self._flush_at = time.monotonic() + FLUSH_SECONDS
@@ -68,6 +68,6 @@ class Events:
         self._folder.mkdir(exist_ok=True)
         writer = EventsWriter(str(self._folder / "events"), f".{time.time_ns()}")
         if self._start:
-            restarted = SessionLog(status=SessionLog.SessionStatus.Value("START"))
-            writer.write_event(Event(wall_time=time.time(), step=self._start + 1, session_log=restarted))
+            restarted = event_proto.SessionLog(status=event_proto.SessionLog.SessionStatus.Value("START"))
+            writer.write_event(event_proto.Event(wall_time=time.time(), step=self._start + 1, session_log=restarted))
         return writer

@@ -33,7 +33,7 @@ def _main(arguments: list[str], folder: Path, site: Path, environment: dict[str,
 
 
 class Started:
-    """`flaxnets ARGUMENTS`, started in a folder; its output comes through pipes. `site`: where plugins are installed."""
+    """`flaxnets ARGUMENTS`, started in a folder; its output comes through pipes. `site` is where plugins are."""
 
     count = 0
 

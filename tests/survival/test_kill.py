@@ -1,4 +1,4 @@
-"""SIGKILL at random moments: every resumed run ends as the undisturbed one, to the last bit, and keeps what it saved."""
+"""SIGKILL at random moments: resumed, a run ends as the undisturbed one, to the last bit, and keeps what it saved."""
 
 import time
 

@@ -73,7 +73,7 @@ def test_events_hold_curves_configuration_and_images(tmp_path):
     log.write(8, "test", {"accuracy": 0.75})
     log.close()
     files = sorted((tmp_path / "tensorboard").iterdir(), key=lambda file: file.stat().st_mtime_ns)
-    first, second = ([event for event in events(file)] for file in files)
+    first, second = (list(events(file)) for file in files)
     values = {value.tag: value for event in first for value in event.summary.value}
     assert "| seed | 3 |" in values["configuration/text_summary"].tensor.string_val[0].decode()
     assert (values["images"].image.width, values["images"].image.height) == (10, 4)
