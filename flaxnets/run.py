@@ -9,6 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from flaxnets.config import Run, settings
 from flaxnets.errors import DivergenceError
+from flaxnets.training.signals import StopRequest
+
+SHOWN_IMAGES = 8
 
 
 def train(run: Run, command: list[str]) -> int:
@@ -22,13 +25,18 @@ def train(run: Run, command: list[str]) -> int:
       FlaxnetsError: anything that the user can mend.
     """
     started = time.perf_counter()
+    with StopRequest() as stop:
+        return _train(run, command, started, stop)
+
+
+def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> int:
     import jax
 
     from flaxnets import models, registry
     from flaxnets.data import images, pipeline
-    from flaxnets.training import display, loop, mesh, mixing, optimizer, programs, signals, state, step
+    from flaxnets.training import display, loop, mesh, mixing, optimizer, programs, state, step
     from flaxnets.training.checkpoint import Checkpoints
-    from flaxnets.training.folder import choose_folder, create_folder
+    from flaxnets.training.folder import choose_folder, create_folder, discard_folder
     from flaxnets.training.log import MetricsLog
     from flaxnets.training.memory import keep_freed_memory
 
@@ -75,10 +83,9 @@ def train(run: Run, command: list[str]) -> int:
     def batches(start: int) -> Iterator[dict]:
         return pipeline.on_devices(data.train, mesh.split(devices), start, run.data.workers)
 
-    def evaluation(now: state.TrainState) -> dict[str, float]:
-        return loop.evaluate(
-            eval_program, now, pipeline.on_devices(data.test, mesh.split(devices), workers=run.data.workers)
-        )
+    def evaluation(now: state.TrainState) -> dict[str, float] | None:
+        test_batches = pipeline.on_devices(data.test, mesh.split(devices), workers=run.data.workers)
+        return loop.evaluate(eval_program, now, test_batches, stop)
 
     with display.Display(total_steps, started) as shown:
         kind = jax.devices()[0].device_kind
@@ -86,7 +93,12 @@ def train(run: Run, command: list[str]) -> int:
             f"{run.arch}, {num_params:,} parameters, on {run.data.name}: {data.train_count:,} training and "
             f"{data.test_count:,} test images, {len(data.class_names)} classes; {jax.device_count()} x {kind}"
         )
-        with ThreadPoolExecutor(1) as background:  # compiling and drawing initial values keep a core busy each
+        undo = contextlib.ExitStack()  # a run that does not begin leaves nothing behind
+        if not run.resume:
+            create_folder(run_folder, run, facts)
+            undo.callback(discard_folder, run_folder)
+            stop.on_early_exit = undo.close
+        with undo, ThreadPoolExecutor(1) as background:  # compiling and drawing initial values keep a core busy each
             state_shapes = mesh.shapes(jax.eval_shape(first_state, params, batch_stats), mesh.copied(devices))
             batch_shapes = mesh.shapes(data.batch, mesh.split(devices))
             compiling = background.submit(train_program.compile, state_shapes, batch_shapes)
@@ -95,19 +107,19 @@ def train(run: Run, command: list[str]) -> int:
             del model  # the first step gives its arrays away
             now = jax.device_put(jax.jit(first_state)(params, batch_stats), mesh.copied(devices))
             compiling.result()
-        if not run.resume:
-            create_folder(run_folder, run, facts)
-        with (
-            contextlib.closing(Checkpoints(run_folder / "checkpoints", run.keep)) as checkpoints,
-            signals.StopRequest() as stop,
-        ):
+            undo.pop_all()
+        saved = Checkpoints(run_folder / "checkpoints", run.keep, lambda step: shown.say(f"step {step} is saved"))
+        with contextlib.closing(saved) as checkpoints:
             if run.resume:
                 now = checkpoints.restore_latest(now)
+            stop.training_starts()
             first = int(now.step) + 1
             shown.say(f"steps {first} to {total_steps}, in {run_folder}")
             try:
                 with contextlib.closing(MetricsLog(run_folder, start=first - 1)) as log:
-                    now = loop.fit(
+                    if first == 1:
+                        log.describe(settings(run), data.train[0]["image"][:SHOWN_IMAGES])
+                    now, stopped = loop.fit(
                         now,
                         total_steps=total_steps,
                         steps_per_epoch=steps_per_epoch,
@@ -132,7 +144,7 @@ def train(run: Run, command: list[str]) -> int:
                     "--optimizer.warmup-epochs."
                 ) from error
             best = checkpoints.best()
-            if stop.signal:
+            if stopped and stop.signal:
                 named = [] if run.name else ["--name", run_folder.name]
                 resumed = shlex.join([*command, *named, *([] if run.resume else ["--resume"])])
                 shown.say(
@@ -147,7 +159,7 @@ def train(run: Run, command: list[str]) -> int:
                         "run folder": str(run_folder),
                     }
                 )
-    return stop.exit_code
+    return stop.exit_code if stopped else 0
 
 
 if __name__ == "__main__":

@@ -127,7 +127,8 @@ def _builder(name: str, data_dir: Path | None) -> Any:
     from flaxnets.data.digits import FlaxnetsDigits
 
     tfds.disable_progress_bar()
-    logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of each folder that it looks at in vain
+    absl = logging.getLogger("absl")
+    absl.setLevel(max(absl.level, logging.ERROR))  # TFDS warns of each folder that it looks at in vain
     where = data_dir or _default_folder()
     try:
         builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")

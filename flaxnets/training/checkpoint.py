@@ -1,16 +1,24 @@
-"""Orbax checkpoints: the newest few and the best, written while training goes on."""
+"""Orbax checkpoints: the newest few and the best, written while training goes on, and verified when they are read."""
 
+import contextlib
 import itertools
 import json
 import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import jax
 import orbax.checkpoint as ocp
 
+import flaxnets
 from flaxnets.errors import RunFolderError
 from flaxnets.training.state import TrainState
+from flaxnets.weights.checksums import by_path, checksums
+
+FORMAT = 1  # of TrainState in a checkpoint; another number is another layout, which this version cannot read
 
 logger = logging.getLogger(__name__)
 
@@ -18,12 +26,16 @@ logger = logging.getLogger(__name__)
 class Checkpoints:
     """The folder `checkpoints/` of a run.
 
+    A checkpoint that cannot be written is no reason to stop: there is a warning, those before it stay, and the next
+    `save` tries again. `close` complains if the last one failed.
+
     Args:
       folder: made if it does not exist.
       keep: newest checkpoints to keep; the one of the highest test accuracy is kept besides.
+      saved: called with each step that is safe on the disk, from a thread of its own.
     """
 
-    def __init__(self, folder: Path, keep: int):
+    def __init__(self, folder: Path, keep: int, saved: Callable[[int], object] = lambda step: None):
         self._folder = folder.absolute()
         managers = ocp.checkpoint_managers
         best = managers.BestN(
@@ -34,27 +46,54 @@ class Checkpoints:
             best_fn=lambda metrics: metrics["accuracy"],
             cleanup_tmp_directories=True,  # what a kill in mid-save left behind
         )
+        self._saved = saved
+        self._background = ThreadPoolExecutor(1)
+        self._saving: Future[None] | None = None
+        self._failure: tuple[int, str] | None = None  # of the last save: its step, and why
         self._manager = self._open()
 
     def save(self, step: int, state: TrainState, accuracy: float | None = None) -> None:
         """Write the state of a step in the background; `accuracy` on the test set, where it was measured."""
-        metrics = None if accuracy is None else {"accuracy": accuracy}
-        self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
+        self._settle()
+        facts = {"flaxnets": flaxnets.__version__, "format": FORMAT, "shapes": _shapes(state)}
+        try:
+            self._manager.save(
+                step,
+                args=ocp.args.StandardSave(state),
+                metrics=None if accuracy is None else {"accuracy": accuracy},
+                custom_metadata={**facts, "checksums": checksums(state)},
+            )
+        except (OSError, ValueError) as error:
+            self._fail(step, error)
+        else:
+            self._saving = self._background.submit(self._complete, step)
+
+    def add_accuracy(self, step: int, accuracy: float) -> None:
+        """State the accuracy of a step that was saved without: the run had been stopped in its evaluation."""
+        self._settle()
+        file = self._folder / str(step) / "metrics" / "metrics"  # where Orbax looks for it
+        file.parent.mkdir(exist_ok=True)
+        temporary = file.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"accuracy": accuracy}))
+        temporary.replace(file)
+        self._manager.reload()
 
     def restore_latest(self, like: TrainState) -> TrainState:
-        """The newest readable state, placed as `like`; a damaged checkpoint is set aside as `damaged-STEP`.
+        """The newest state that reads as it was written, placed as `like`; a damaged one is renamed `damaged-STEP`.
 
         Returns:
           `like` itself where none was written yet: the run was stopped before its first checkpoint.
 
         Raises:
-          RunFolderError: there were checkpoints, and none can be read.
+          RunFolderError: there were checkpoints, and none can be read; or they are of another network or version.
         """
-        target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like)
         steps = sorted(self._manager.all_steps(), reverse=True)
+        others = [self._of_another(step, like) for step in steps]
+        if steps and all(others):
+            raise RunFolderError(f"The checkpoints in {self._folder} are {others[0]}.")
         for step in steps:
             try:
-                return cast(TrainState, self._manager.restore(step, args=ocp.args.StandardRestore(target)))
+                return self._restore(step, like)
             except Exception as error:  # whatever the file formats below make of damaged bytes
                 self._manager.close()
                 self._set_aside(step, str(error).strip().split("\n")[0])
@@ -65,19 +104,29 @@ class Checkpoints:
 
     def best(self) -> tuple[int, float] | None:
         """Step and test accuracy of the best checkpoint, or None before the first evaluation."""
-        self._manager.wait_until_finished()
+        self._settle()
         step = self._manager.best_step()
         metrics = None if step is None else self._manager.metrics(step)
         return None if step is None or metrics is None else (step, metrics["accuracy"])
 
     def newest(self) -> int | None:
         """The newest step that is safely written, or None."""
-        self._manager.wait_until_finished()
+        self._settle()
         return self._manager.latest_step()
 
     def close(self) -> None:
-        """Wait for what is being written."""
+        """Wait for what is being written. Raises RunFolderError if the last state could not be."""
+        failure = self._wait()
+        newest = self.newest()
         self._manager.close()
+        self._background.shutdown()
+        if failure:
+            step, reason = failure
+            before = "nothing was saved before" if newest is None else f"the newest saved one is {newest}"
+            raise RunFolderError(
+                f"Step {step} could not be saved in {self._folder} ({reason}); {before}. Mend that, and continue by "
+                "--resume."
+            )
 
     def _open(self) -> ocp.CheckpointManager:
         for file in self._folder.glob("*/metrics/metrics"):
@@ -89,9 +138,85 @@ class Checkpoints:
                     self._set_aside(step, "its metrics are not JSON")
         return ocp.CheckpointManager(self._folder, options=self._options)
 
+    def _complete(self, step: int) -> None:
+        """Wait until a step is written, see that it outlives a power failure, and say so."""
+        try:
+            self._manager.wait_until_finished()
+            for path in (*(self._folder / str(step)).rglob("*"), self._folder / str(step), self._folder):
+                _flush(path)
+        except (OSError, ValueError) as error:
+            self._fail(step, error)
+        else:
+            self._failure = None
+            self._saved(step)
+
+    def _fail(self, step: int, error: Exception) -> None:
+        reason = getattr(error, "strerror", None) or str(error).strip().split("\n")[0]
+        self._failure = step, reason
+        logger.warning("Step %d could not be saved: %s. Training goes on, and the next save tries again.", step, reason)
+
+    def _wait(self) -> tuple[int, str] | None:
+        """Wait for the last save, and tell whether and why it failed."""
+        if self._saving:
+            self._saving.result()
+        return self._failure
+
+    def _settle(self) -> None:
+        """Wait for the last save; after a failure, begin again with what is on the disk."""
+        if self._wait():
+            for _ in range(5):  # each part of the manager tells of the failure once more
+                with contextlib.suppress(OSError, ValueError):
+                    self._manager.close()
+                    break
+            self._manager = self._open()
+
+    def _facts(self, step: int) -> dict[str, Any]:
+        """What `save` said of a step; empty where that cannot be read."""
+        try:
+            return self._manager.metadata(step).custom_metadata or {}
+        except Exception:  # damaged; reading the state says so
+            return {}
+
+    def _of_another(self, step: int, like: TrainState) -> str | None:
+        """In which way a checkpoint is not one of this run; None if it is."""
+        facts = self._facts(step)
+        if facts.get("format", FORMAT) != FORMAT:
+            version = facts.get("flaxnets")
+            return f"by flaxnets {version}, which keeps them in another form; continue the run with that version"
+        here, there = _shapes(like), facts.get("shapes", _shapes(like))
+        differing = sorted(name for name in {*here, *there} if here.get(name) != there.get(name))
+        if not differing:
+            return None
+        name = differing[0]
+        shapes = [" x ".join(map(str, of[name])) if name in of else "absent" for of in (there, here)]
+        return (
+            f"of another network: {name} is {shapes[0]} there and {shapes[1]} here; give the settings and the data "
+            "that they were made with, or another --name"
+        )
+
+    def _restore(self, step: int, like: TrainState) -> TrainState:
+        target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like)
+        state = cast(TrainState, self._manager.restore(step, args=ocp.args.StandardRestore(target)))
+        if checksums(state) != self._facts(step).get("checksums"):
+            raise ValueError("its arrays are not those that were saved, by their checksums")
+        return state
+
     def _set_aside(self, step: int | str, reason: str) -> None:
         """Rename a damaged checkpoint: training will write its step again, and its owner may still have use for it."""
         names = (f"damaged-{step}" + "-again" * times for times in itertools.count())
         aside = next(path for path in map(self._folder.joinpath, names) if not path.exists())
         logger.warning("Checkpoint %s is damaged, now %s, and the one before is used: %s", step, aside.name, reason)
         (self._folder / str(step)).rename(aside)
+
+
+def _shapes(state: TrainState) -> dict[str, list[int]]:
+    return {name: list(array.shape) for name, array in by_path(state).items()}
+
+
+def _flush(path: Path) -> None:
+    """Have the system write a file or a folder's list of files to the disk itself."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,6 +1,7 @@
 """What a person sees of a run: a progress bar in a terminal, plain lines elsewhere."""
 
 import logging
+import sys
 import time
 
 from rich.console import Console
@@ -77,4 +78,15 @@ def show_warnings() -> None:
     """Let warnings of flaxnets reach standard error as one line each; hush the libraries' own chatter."""
     handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
     logging.getLogger("flaxnets").handlers = [handler]
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.root.addHandler(logging.NullHandler())  # or the next library that warns would give the root a real one
+    for other in [other for other in logging.root.handlers if type(other) is logging.StreamHandler]:
+        logging.root.removeHandler(other)  # it would repeat what ours says
+    for library in ("absl", "asyncio"):  # Orbax repeats there, with tracebacks, what it raises
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    sys.unraisablehook = _without_closed_loops
+
+
+def _without_closed_loops(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Drop Python's remarks on the reads and writes that Orbax leaves alone when one of them fails."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)

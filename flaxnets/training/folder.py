@@ -1,5 +1,6 @@
 """The run folder: which one a run writes, what run.json says of it, and refusing to touch another run's."""
 
+import contextlib
 import importlib.metadata
 import itertools
 import json
@@ -62,6 +63,13 @@ def create_folder(folder: Path, run: Run, facts: dict[str, Any]) -> None:
         raise RunFolderError(
             f"Cannot write the run folder {folder}: {error.strerror}; choose another place by --runs."
         ) from error
+
+
+def discard_folder(folder: Path) -> None:
+    """Take away what `create_folder` made, for a run that has not begun; anything else in the folder stays."""
+    with contextlib.suppress(OSError):
+        (folder / "run.json").unlink()
+        folder.rmdir()
 
 
 def _is_taken(folder: Path) -> bool:

@@ -1,15 +1,25 @@
 """Metrics on disk: metrics.jsonl, one line a measurement, and the same as TensorBoard events."""
 
+import contextlib
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
+import numpy as np
+
+from flaxnets.errors import RunFolderError
+from flaxnets.training.tensorboard import Events
+
+logger = logging.getLogger(__name__)
 
 
 class MetricsLog:
     """Appends to a run folder's metrics.jsonl and tensorboard/.
+
+    A disk that is full stops no run: there is a warning, and the lines of metrics.jsonl that could not be written are
+    kept until they can. What TensorBoard misses meanwhile stays missing.
 
     Args:
       folder: the run folder.
@@ -23,19 +33,57 @@ class MetricsLog:
         temporary = file.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         os.replace(temporary, file)
-        self._lines = file.open("a", buffering=1)
-        self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1 if start else None)
+        self._newest = {line["split"]: line for line in kept}
+        self._waiting = ""  # lines that are not yet in the file
+        self._lines = file.open("ab", buffering=0)
+        self._events = Events(folder / "tensorboard", start)
+        self._warned = False
 
     def write(self, step: int, split: str, metrics: dict[str, float]) -> None:
         """Log metrics of the `train` or `test` split after a step."""
-        self._lines.write(json.dumps({"step": step, "split": split, **metrics}) + "\n")
-        for name, value in metrics.items():
-            self._events.add_scalar(f"{split}/{name}", value, step)
+        self._newest[split] = {"step": step, "split": split, **metrics}
+        self._waiting += json.dumps(self._newest[split]) + "\n"
+        try:
+            self._write_lines()
+            self._events.scalars(step, {f"{split}/{name}": value for name, value in metrics.items()})
+        except OSError as error:
+            if not self._warned:
+                logger.warning("Cannot write metrics: %s. Training goes on and tries again.", error.strerror)
+            self._warned = True
+
+    def describe(self, settings: dict[str, Any], images: np.ndarray) -> None:
+        """Show TensorBoard what is trained: settings, and images uint8 [n, h, w, c] that it is trained on."""
+        with contextlib.suppress(OSError):  # `write` warns
+            self._events.configuration(settings)
+            self._events.images("images", images)
+
+    def newest(self, split: str) -> dict[str, Any]:
+        """The newest line of a split; empty where there is none."""
+        return self._newest.get(split, {})
 
     def close(self) -> None:
-        """Write out what is buffered."""
-        self._lines.close()
+        """Write out what is waiting. Raises RunFolderError where that is impossible."""
         self._events.close()
+        try:
+            self._write_lines()
+        except OSError as error:
+            raise RunFolderError(
+                f"The last metrics could not be written to {self._lines.name} ({error.strerror}); mend that, and "
+                "continue by --resume."
+            ) from error
+        finally:
+            self._lines.close()
+
+    def _write_lines(self) -> None:
+        """All of the waiting lines, or none."""
+        text, end = self._waiting.encode(), os.fstat(self._lines.fileno()).st_size
+        try:
+            while text:
+                text = text[self._lines.write(text) :]
+        except OSError:
+            self._lines.truncate(end)
+            raise
+        self._waiting = ""
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -90,10 +90,20 @@ class Meter:
 
 
 def evaluate(
-    eval_step: Callable[[TrainState, Any], dict[str, jax.Array]], state: TrainState, batches: Iterator[Any]
-) -> dict[str, float]:
-    """Mean loss and accuracy over all examples, each counted once whatever the batch size or number of devices."""
-    sums = [jax.device_get(eval_step(state, batch)) for batch in batches]
+    eval_step: Callable[[TrainState, Any], dict[str, jax.Array]],
+    state: TrainState,
+    batches: Iterator[Any],
+    stop: StopRequest,
+) -> dict[str, float] | None:
+    """Mean loss and accuracy over all examples, each counted once whatever the batch size or number of devices.
+
+    None if a stop is requested meanwhile.
+    """
+    sums = []
+    for batch in batches:
+        sums.append(jax.device_get(eval_step(state, batch)))
+        if stop.signal:
+            return None
     total = {name: sum(float(each[name]) for each in sums) for name in ("count", "loss", "correct")}
     return {
         "loss": total["loss"] / total["count"],
@@ -108,7 +118,7 @@ def fit(
     total_steps: int,
     steps_per_epoch: float,
     train_step: Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]],
-    evaluation: Callable[[TrainState], dict[str, float]],
+    evaluation: Callable[[TrainState], dict[str, float] | None],
     batches: Callable[[int], Iterator[Any]],
     log_due: Every,
     evaluation_due: Every,
@@ -117,13 +127,13 @@ def fit(
     log: MetricsLog,
     display: Display,
     stop: StopRequest,
-) -> TrainState:
-    """Train from `state.step` to `total_steps`, or until a stop is requested, and return the last state.
+) -> tuple[TrainState, bool]:
+    """Train from `state.step` to `total_steps`, or until a stop is requested: the last state, and whether it stopped.
 
     Args:
       state: where to start; its memory is given up.
       total_steps, steps_per_epoch: length of the run, and of a pass over the training images.
-      train_step, evaluation: one step, and one evaluation of a state.
+      train_step, evaluation: one step, and one evaluation of a state; None if that was stopped.
       batches: training batches from a step on.
       log_due, evaluation_due: when to log, and when to evaluate and save.
       meter, checkpoints, log, display: where metrics and states go.
@@ -134,7 +144,26 @@ def fit(
     """
     start = int(state.step)
     trained: dict[str, float] = {}
+
+    def test(step: int) -> float | None:
+        """Accuracy of the present state, logged and shown; None if a stop is requested meanwhile."""
+        tested = evaluation(state)
+        if tested is None:
+            return None
+        if not math.isfinite(tested["loss"]):
+            raise DivergenceError(f"The test loss is {tested['loss']} after step {step}")
+        log.write(step, "test", tested)
+        display.evaluated(step, step / steps_per_epoch, tested, trained)
+        return tested["accuracy"]
+
     display.advance(start)
+    if start and evaluation_due.is_due(start) and log.newest("test").get("step") != start:  # it was stopped meanwhile
+        trained = log.newest("train")
+        accuracy = test(start)
+        if accuracy is None:
+            return state, True
+        checkpoints.add_accuracy(start, accuracy)
+    meter.restart()
     for step, batch in zip(range(start + 1, total_steps + 1), meter.timed(batches(start)), strict=False):
         state, metrics = train_step(state, batch)
         meter.add(step, metrics)
@@ -143,20 +172,17 @@ def fit(
             jax.block_until_ready(metrics)
             display.first_step(step)
             meter.restart()  # compilation is not training
-        if log_due.is_due(step) or evaluation_due.is_due(step) or stop.signal:
+        stopped, accuracy = stop.signal is not None, None
+        if log_due.is_due(step) or evaluation_due.is_due(step) or stopped:
             trained = meter.read()
             log.write(step, "train", trained)
             display.training(trained)
         if evaluation_due.is_due(step):
-            tested = evaluation(state)
-            if not math.isfinite(tested["loss"]):
-                raise DivergenceError(f"The test loss is {tested['loss']} after step {step}")
-            log.write(step, "test", tested)
-            display.evaluated(step, step / steps_per_epoch, tested, trained)
-            checkpoints.save(step, state, tested["accuracy"])
+            accuracy = test(step)
+            stopped = stopped or accuracy is None
+        if evaluation_due.is_due(step) or stopped:
+            checkpoints.save(step, state, accuracy)
             meter.restart()
-        elif stop.signal:
-            checkpoints.save(step, state)
-        if stop.signal:
-            break
-    return state
+        if stopped:
+            return state, True
+    return state, False

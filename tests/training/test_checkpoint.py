@@ -1,6 +1,9 @@
 """Checkpoints: what is kept, what comes back, and what happens to damaged ones."""
 
 import contextlib
+import gc
+import logging
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -86,3 +89,82 @@ def test_nothing_readable_is_an_error_with_the_fix(folder, tmp_path):
     with contextlib.closing(Checkpoints(tmp_path / "empty", keep=2)) as checkpoints:
         assert checkpoints.best() is None
         assert_same(checkpoints.restore_latest(state_of(7)), state_of(7))
+
+
+def random_state(step: int) -> TrainState:
+    """A state of incompressible numbers, so that most bits of its files are bits of arrays."""
+    random = np.random.default_rng(step)
+    return jax.tree.map(lambda a: jax.device_put(random.random(a.shape).astype(a.dtype), a.sharding), state_of(step, 1))
+
+
+# Orbax leaves its other reads alone when one of them finds damage; Python remarks on that.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_flipped_bit_is_harmless_or_found_wherever_it_is(tmp_path, caplog, monkeypatch):
+    for library in ("absl", "asyncio"):  # their records would hold what is damaged beyond this test
+        monkeypatch.setattr(logging.getLogger(library), "disabled", True)
+    good = tmp_path / "good"
+    with contextlib.closing(Checkpoints(good, keep=2)) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, random_state(step), step / 10)
+    files = sorted(file.relative_to(good) for file in (good / "2").rglob("*") if file.is_file())
+    random, found = np.random.default_rng(0), 0
+    for place in range(60):
+        folder = shutil.copytree(good, tmp_path / str(place))
+        content = bytearray((folder / files[place % len(files)]).read_bytes())
+        if not content:
+            continue
+        content[random.integers(len(content))] ^= 1 << random.integers(8)
+        (folder / files[place % len(files)]).write_bytes(content)
+        with contextlib.closing(Checkpoints(folder, keep=2)) as checkpoints:
+            restored = checkpoints.restore_latest(random_state(0))
+        aside = (folder / "damaged-2").exists()
+        assert_same(restored, random_state(1 if aside else 2))
+        assert ("Checkpoint 2 is damaged" in caplog.text) == aside
+        caplog.clear()
+        found += aside
+    gc.collect()
+    assert 20 < found < 60
+
+
+def test_arrays_that_read_well_and_are_wrong_are_found_by_their_checksums(folder, caplog):
+    """Another checkpoint's arrays in place of this one's: the files themselves are in order."""
+    shutil.rmtree(folder / "4" / "default")
+    shutil.copytree(folder / "3" / "default", folder / "4" / "default")
+    with contextlib.closing(Checkpoints(folder, keep=2)) as checkpoints:
+        assert_same(checkpoints.restore_latest(state_of(0)), state_of(3))
+    assert "its arrays are not those that were saved, by their checksums" in caplog.text
+
+
+def test_a_checkpoint_of_another_network_is_refused_and_stays(folder):
+    other = state_of(0)
+    other = other.replace(params={**other.params, "bias": jnp.zeros(5)})
+    with (
+        contextlib.closing(Checkpoints(folder, keep=2)) as checkpoints,
+        pytest.raises(RunFolderError) as error,
+    ):
+        checkpoints.restore_latest(other)
+    assert str(error.value) == (
+        f"The checkpoints in {folder} are of another network: params/bias is 4 there and 5 here; give the settings and "
+        "the data that they were made with, or another --name."
+    )
+    assert steps_in(folder) == ["2", "3", "4"]
+
+
+def test_a_checkpoint_of_another_version_is_refused_and_stays(folder, monkeypatch):
+    monkeypatch.setattr("flaxnets.training.checkpoint.FORMAT", 2)
+    with (
+        contextlib.closing(Checkpoints(folder, keep=2)) as checkpoints,
+        pytest.raises(RunFolderError, match=r"are by flaxnets 0\.1\.0, which keeps them in another form; continue the"),
+    ):
+        checkpoints.restore_latest(state_of(0))
+    assert steps_in(folder) == ["2", "3", "4"]
+
+
+def test_an_accuracy_can_be_added_to_a_saved_step(folder):
+    with contextlib.closing(Checkpoints(folder, keep=2)) as checkpoints:
+        checkpoints.add_accuracy(4, 0.95)
+        assert checkpoints.best() == (4, 0.95)
+    with contextlib.closing(Checkpoints(folder, keep=1)) as checkpoints:
+        assert checkpoints.best() == (4, 0.95)
+        checkpoints.save(5, state_of(5), 0.1)
+    assert steps_in(folder) == ["4", "5"]
