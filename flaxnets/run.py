@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from flaxnets.config import Run, settings
 from flaxnets.errors import DivergenceError
+from flaxnets.part import in_steps
 from flaxnets.training.signals import StopRequest
 
 SHOWN_IMAGES = 8
@@ -34,16 +35,30 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
 
     from flaxnets import models, registry
     from flaxnets.data import images, pipeline
-    from flaxnets.training import display, loop, mesh, mixing, optimizer, programs, state, step
+    from flaxnets.training import (
+        display,
+        loop,
+        losses,
+        mesh,
+        mixing,
+        optimizer,
+        parts,
+        programs,
+        schedules,
+        state,
+        step,
+    )
     from flaxnets.training.checkpoint import Checkpoints
     from flaxnets.training.folder import choose_folder, create_folder, discard_folder
     from flaxnets.training.log import MetricsLog
     from flaxnets.training.memory import keep_freed_memory
+    from flaxnets.training.skips import Skips
 
     keep_freed_memory()
     display.show_warnings()
     registry.get(run.arch)
     devices = mesh.data_mesh(run.data.batch_size)
+    mesh.require_equal_parts(run.data.batch_size // devices.size, run.accumulate)
     mix = mixing.mixing_of(run.augmentation, run.data.batch_size // devices.size)
     run_folder = choose_folder(run)
     cache = programs.use_compilation_cache(run.compilation_cache)
@@ -53,21 +68,36 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
 
     steps_per_epoch = data.train_count / run.data.batch_size
     total_steps = run.steps or max(1, round(run.epochs * steps_per_epoch))
-    warmup_steps = round(run.optimizer.warmup_epochs * steps_per_epoch)
-    schedule = optimizer.learning_rate(run.optimizer, run.data.batch_size, warmup_steps, total_steps)
-    update = optimizer.sgd(run.optimizer, schedule)
+    lengths = {"steps_per_epoch": steps_per_epoch, "batch_size": run.data.batch_size}
+    peak = schedules.scaled_peak(run.optimizer, run.data.batch_size)
+    rate = schedules.learning_rate(run.schedule, peak, total_steps=total_steps, **lengths)
+    update = optimizer.make_optimizer(run.optimizer, rate)
 
     making = {"dtype": jax.numpy.dtype(run.dtype), **run.options}
     abstract = models.abstract(run.arch, len(data.class_names), data.channels, **making)
     code |= programs.loaded_files() - loaded_for_data
-    definition, params, batch_stats = state.split_model(abstract, sync_batch_norm=run.sync_batch_norm)
+    frozen = parts.frozen_parts(abstract, run.freeze)
+    definition, params, batch_stats = state.split_model(
+        abstract, batch_norm=run.batch_norm, frozen=frozen, rematerialise=run.rematerialise
+    )
     num_params = sum(parameter.size for parameter in jax.tree.leaves(params))
 
     facts = {"class_names": data.class_names, "mean": data.mean, "std": data.std, "num_params": num_params}
-    constants = {**settings(run), **facts, "total_steps": total_steps, "warmup_steps": warmup_steps}
+    constants = {**settings(run), **facts, "total_steps": total_steps, **lengths}
     del constants["seed"]  # a part of the state
     statistics = {"mean": data.mean, "std": data.std}
-    train_step = step.make_train_step(definition, update, **statistics, label_smoothing=run.label_smoothing, mixing=mix)
+    train_step = step.make_train_step(
+        definition,
+        update,
+        rate=rate,
+        **statistics,
+        loss=losses.LOSSES[run.loss],
+        label_smoothing=run.label_smoothing,
+        mixing=mix,
+        frozen=frozen,
+        accumulate=run.accumulate,
+        average=run.ema,
+    )
     eval_step = step.make_eval_step(definition, **statistics)
     kept = {"cache": cache, "code": code}
     train_program = programs.Program(
@@ -78,14 +108,21 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
     )
 
     def first_state(params: dict, batch_stats: dict) -> state.TrainState:
-        return state.initial_state(params, batch_stats, update, run.seed)
+        return state.initial_state(params, batch_stats, update, run.seed, frozen=frozen, keep_average=run.ema > 0)
 
     def batches(start: int) -> Iterator[dict]:
         return pipeline.on_devices(data.train, mesh.split(devices), start, run.data.workers)
 
-    def evaluation(now: state.TrainState) -> dict[str, float] | None:
+    def tested(now: state.TrainState) -> dict[str, float] | None:
         test_batches = pipeline.on_devices(data.test, mesh.split(devices), workers=run.data.workers)
         return loop.evaluate(eval_program, now, test_batches, stop)
+
+    def evaluation(now: state.TrainState) -> dict[str, float] | None:
+        found = tested(now)
+        average = tested(now.averaged()) if run.ema and found else {}
+        if found is None or average is None:
+            return None
+        return found | {f"ema_{name}": average[name] for name in ("loss", "accuracy") if average}
 
     with display.Display(total_steps, started) as shown:
         kind = jax.devices()[0].device_kind
@@ -119,6 +156,7 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
                 with contextlib.closing(MetricsLog(run_folder, start=first - 1)) as log:
                     if first == 1:
                         log.describe(settings(run), data.train[0]["image"][:SHOWN_IMAGES])
+                    skips = Skips(run.non_finite, lambda step: data.train.indices(step - 1), log)
                     now, stopped = loop.fit(
                         now,
                         total_steps=total_steps,
@@ -126,9 +164,9 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
                         train_step=train_program,
                         evaluation=evaluation,
                         batches=batches,
-                        log_due=loop.Every(run.log_every, total_steps),
-                        evaluation_due=loop.Every(max(1, round(run.evaluate_every * steps_per_epoch)), total_steps),
-                        meter=loop.Meter(run.data.batch_size),
+                        log_due=loop.Every(max(1, in_steps(run.log_every, **lengths)), total_steps),
+                        evaluation_due=loop.Every(max(1, in_steps(run.evaluate_every, **lengths)), total_steps),
+                        meter=loop.Meter(run.data.batch_size, skips),
                         checkpoints=checkpoints,
                         log=log,
                         display=shown,
@@ -141,7 +179,7 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
                 )
                 raise DivergenceError(
                     f"{error}; {kept}. Start anew under another --name with a lower --optimizer.peak-lr or a longer "
-                    "--optimizer.warmup-epochs."
+                    "--schedule.warmup."
                 ) from error
             best = checkpoints.best()
             if stopped and stop.signal:

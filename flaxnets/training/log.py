@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,18 +43,19 @@ class MetricsLog:
     def write(self, step: int, split: str, metrics: dict[str, float]) -> None:
         """Log metrics of the `train` or `test` split after a step."""
         self._newest[split] = {"step": step, "split": split, **metrics}
-        self._waiting += json.dumps(self._newest[split]) + "\n"
-        try:
-            self._write_lines()
+        self.write_line(self._newest[split])
+        with self._borne():
             self._events.scalars(step, {f"{split}/{name}": value for name, value in metrics.items()})
-        except OSError as error:
-            if not self._warned:
-                logger.warning("Cannot write metrics: %s. Training goes on and tries again.", error.strerror)
-            self._warned = True
+
+    def write_line(self, line: dict[str, Any]) -> None:
+        """Add a line to metrics.jsonl alone: JSON values, `step` and `split` among them."""
+        self._waiting += json.dumps(line) + "\n"
+        with self._borne():
+            self._write_lines()
 
     def describe(self, settings: dict[str, Any], images: np.ndarray) -> None:
         """Show TensorBoard what is trained: settings, and images uint8 [n, h, w, c] that it is trained on."""
-        with contextlib.suppress(OSError):  # `write` warns
+        with self._borne():
             self._events.configuration(settings)
             self._events.images("images", images)
 
@@ -73,6 +75,15 @@ class MetricsLog:
             ) from error
         finally:
             self._lines.close()
+
+    @contextlib.contextmanager
+    def _borne(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self._warned:
+                logger.warning("Cannot write metrics: %s. Training goes on and tries again.", error.strerror)
+            self._warned = True
 
     def _write_lines(self) -> None:
         """All of the waiting lines, or none."""
