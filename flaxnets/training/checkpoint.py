@@ -13,7 +13,7 @@ from typing import Any, cast
 import jax
 import orbax.checkpoint as ocp
 
-import flaxnets
+from flaxnets import __version__
 from flaxnets.errors import RunFolderError
 from flaxnets.training.state import TrainState
 from flaxnets.weights.checksums import by_path, checksums
@@ -55,7 +55,7 @@ class Checkpoints:
     def save(self, step: int, state: TrainState, accuracy: float | None = None) -> None:
         """Write the state of a step in the background; `accuracy` on the test set, where it was measured."""
         self._settle()
-        facts = {"flaxnets": flaxnets.__version__, "format": FORMAT, "shapes": _shapes(state)}
+        facts = {"flaxnets": __version__, "format": FORMAT, "shapes": _shapes(state)}
         try:
             self._manager.save(
                 step,

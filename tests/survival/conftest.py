@@ -18,7 +18,7 @@ def noise(shared_folder):
 def start(tmp_path, shared_folder, tiny_plugin, noise):
     """Start a training run; it is killed if the test fails meanwhile."""
     places = ["--data.name", f"arrays:{noise}", "--compilation-cache", shared_folder / "compiled"]
-    size = ["--arch", "tiny_net", "--data.image-size", 8, "--data.batch-size", 16, "--optimizer.warmup-epochs", 0]
+    size = ["--arch", "tiny_net", "--data.image-size", 8, "--data.batch-size", 16, "--schedule.warmup", "0 steps"]
     runs = []
 
     def start(*options: object, **environment: str) -> Started:

@@ -9,7 +9,7 @@ from started import saved_steps
 from flaxnets.training.log import read_metrics
 
 KILLS = 20
-OPTIONS = ["--steps", 300, "--evaluate-every", 0.04, "--data.holdout", 0.01, "--keep", 2]  # a save every 5 steps
+OPTIONS = ["--steps", 300, "--evaluate-every", "5 steps", "--data.holdout", 0.01, "--keep", 2]  # a save every 5 steps
 
 
 def final_state(folder):

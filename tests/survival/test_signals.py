@@ -9,7 +9,7 @@ from started import saved_steps
 
 from flaxnets.training.log import read_metrics
 
-OPTIONS = ["--name", "run", "--steps", 12, "--evaluate-every", 0.3, "--data.holdout", 0.95, "--data.batch-size", 4]
+OPTIONS = ["--name", "run", "--steps", 12, "--evaluate-every", "0.3 epochs", "--data.holdout", 0.95, "--data.batch-size", 4]
 DUE = 8  # the first evaluation: 100 images to train on, in batches of 4, and 475 batches to test on
 
 
@@ -48,14 +48,14 @@ def test_during_evaluation_the_step_is_saved_and_evaluated_on_resume(start, fold
 
 
 def test_during_a_save_and_during_a_step_the_present_step_is_saved(start, folder):
-    run = start("--name", "run", "--steps", 100_000, "--evaluate-every", 0.04, "--data.holdout", 0.01)
+    run = start("--name", "run", "--steps", 100_000, "--evaluate-every", "5 steps", "--data.holdout", 0.01)
     run.wait_for(lambda: list(folder.glob("checkpoints/*-tmp*")))
     run.send(signal.SIGTERM)
     run.end(128 + signal.SIGTERM)
     last = saved_steps(run.stdout)[-1]
     assert f"Stopped by SIGTERM after step {last}, which is saved." in run.stdout
     assert (folder / "checkpoints" / str(last)).is_dir()
-    resumed = start("--name", "run", "--steps", 100_000, "--evaluate-every", 0.04, "--data.holdout", 0.01, "--resume")
+    resumed = start("--name", "run", "--steps", 100_000, "--evaluate-every", "5 steps", "--data.holdout", 0.01, "--resume")
     resumed.wait_for(rf"first step \({last + 1}\)")
     resumed.send(signal.SIGINT)
     resumed.end(128 + signal.SIGINT)
@@ -63,7 +63,7 @@ def test_during_a_save_and_during_a_step_the_present_step_is_saved(start, folder
 
 
 def test_a_second_signal_ends_it_at_once(start, folder):
-    run = start(*OPTIONS, "--evaluate-every", 1e6)
+    run = start(*OPTIONS, "--evaluate-every", "1e6 epochs")
     run.wait_for("first step")
     run.send(signal.SIGSTOP)  # so that it cannot end in between
     run.send(signal.SIGINT)
