@@ -13,6 +13,9 @@ from flaxnets.errors import ConfigError, did_you_mean
 NO_RESULT = frozenset({"experiment", "runs", "name", "resume", "keep", "log_every", "compilation_cache"}) | {
     "data.dir",
     "data.workers",
+    "distributed.coordinator",
+    "distributed.num_processes",
+    "distributed.process_id",
 }
 
 
@@ -136,6 +139,19 @@ class Optimizer(Part):
     """L2 penalty on kernels; biases and batch norm have none."""
 
 
+class Distributed(Part):
+    """Which of several processes this is; default: found from SLURM, Open MPI, Kubernetes or a TPU pod, or alone."""
+
+    section = "distributed"
+
+    coordinator: str | None = None
+    """HOST:PORT of the first process."""
+    num_processes: int | None = pydantic.Field(default=None, gt=0)
+    """How many there are."""
+    process_id: int | None = pydantic.Field(default=None, ge=0)
+    """Number of this one, from 0 on."""
+
+
 class Run(Part):
     """Train an image classifier, test it as it goes, and keep its checkpoints in a run folder."""
 
@@ -176,6 +192,7 @@ class Run(Part):
     data: Data = Data()
     augmentation: Augmentation = Augmentation()
     optimizer: Optimizer = Optimizer()
+    distributed: Distributed = Distributed()
 
     @pydantic.field_validator("name")
     @classmethod

@@ -16,11 +16,12 @@ class Display:
     Args:
       total_steps: length of the run.
       started: `time.perf_counter()` when the program started.
+      quiet: show nothing: another process does.
     """
 
-    def __init__(self, total_steps: int, started: float):
+    def __init__(self, total_steps: int, started: float, *, quiet: bool = False):
         self._started = started
-        self._console = Console(highlight=False)
+        self._console = Console(highlight=False, quiet=quiet)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -29,7 +30,7 @@ class Display:
             TimeRemainingColumn(),
             console=self._console,
             expand=True,
-            disable=not self._console.is_terminal,
+            disable=quiet or not self._console.is_terminal,
         )
         self._task = self._progress.add_task("train", total=total_steps, status="preparing the first step")
 

@@ -65,6 +65,18 @@ def create_folder(folder: Path, run: Run, facts: dict[str, Any]) -> None:
         ) from error
 
 
+def check_facts(folder: Path, facts: dict[str, Any]) -> None:
+    """See that the data of a run that is resumed still has its classes. Raises RunFolderError where it has not."""
+    there = json.loads((folder / "run.json").read_text()).get("class_names", [])
+    here = list(facts["class_names"])
+    if there != here:
+        added, gone = (", ".join(sorted({*a} - {*b})) or "none" for a, b in ((here, there), (there, here)))
+        raise RunFolderError(
+            f"The data has other classes than the run in {folder} (new: {added}; gone: {gone}); bring the data back as "
+            "it was, or start a new run under another --name."
+        )
+
+
 def discard_folder(folder: Path) -> None:
     """Take away what `create_folder` made, for a run that has not begun; anything else in the folder stays."""
     with contextlib.suppress(OSError):

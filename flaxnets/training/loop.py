@@ -15,6 +15,8 @@ from flaxnets.training.log import MetricsLog
 from flaxnets.training.signals import StopRequest
 from flaxnets.training.state import TrainState
 
+MEETING = 10  # evaluation steps after which several processes ask each other whether to stop
+
 
 @dataclasses.dataclass(frozen=True)
 class Every:
@@ -100,9 +102,9 @@ def evaluate(
     None if a stop is requested meanwhile.
     """
     sums = []
-    for batch in batches:
+    for number, batch in enumerate(batches):
         sums.append(jax.device_get(eval_step(state, batch)))
-        if stop.signal:
+        if stop.requested(meeting=number % MEETING == 0):
             return None
     total = {name: sum(float(each[name]) for each in sums) for name in ("count", "loss", "correct")}
     return {
@@ -172,8 +174,9 @@ def fit(
             jax.block_until_ready(metrics)
             display.first_step(step)
             meter.restart()  # compilation is not training
-        stopped, accuracy = stop.signal is not None, None
-        if log_due.is_due(step) or evaluation_due.is_due(step) or stopped:
+        reading, accuracy = log_due.is_due(step) or evaluation_due.is_due(step), None
+        stopped = stop.requested(meeting=reading)
+        if reading or stopped:
             trained = meter.read()
             log.write(step, "train", trained)
             display.training(trained)
