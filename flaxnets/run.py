@@ -44,7 +44,7 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
     from flaxnets.data import images, pipeline
     from flaxnets.training import display, loop, mesh, mixing, optimizer, processes, programs, state, step
     from flaxnets.training.checkpoint import Checkpoints
-    from flaxnets.training.folder import check_facts, choose_folder, create_folder, discard_folder
+    from flaxnets.training.folder import check_facts, choose_folder, create_folder, discard_folder, lock_folder
     from flaxnets.training.log import MetricsLog
     from flaxnets.training.memory import keep_freed_memory
 
@@ -106,9 +106,10 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
         if run.resume:
             check_facts(run_folder, facts)
         elif processes.is_first():
-            create_folder(run_folder, run, facts)
+            create_folder(run_folder, run, {**facts, "total_steps": total_steps})
             undo.callback(discard_folder, run_folder)
             stop.on_early_exit = undo.close
+        lock = lock_folder(run_folder) if processes.is_first() else None
         with undo, ThreadPoolExecutor(1) as background:  # compiling and drawing initial values keep a core busy each
             state_shapes = mesh.shapes(jax.eval_shape(first_state, params, batch_stats), mesh.copied(devices))
             batch_shapes = mesh.shapes(data.batch, mesh.split(devices))
@@ -154,6 +155,8 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
         best = checkpoints.best()
         checkpoints.close()
         log.close()
+        if lock:
+            lock.close()
         if stopped and stop.signal:
             named = [] if run.name else ["--name", run_folder.name]
             resumed = shlex.join([*command, *named, *([] if run.resume else ["--resume"])])

@@ -1,6 +1,7 @@
 """Orbax checkpoints: the newest few and the best, written while training goes on, and verified when they are read."""
 
 import contextlib
+import importlib.metadata
 import itertools
 import json
 import logging
@@ -13,7 +14,6 @@ from typing import Any, cast
 import jax
 import orbax.checkpoint as ocp
 
-import flaxnets
 from flaxnets.errors import RunFolderError
 from flaxnets.training import processes
 from flaxnets.training.state import TrainState
@@ -58,7 +58,7 @@ class Checkpoints:
     def save(self, step: int, state: TrainState, accuracy: float | None = None) -> None:
         """Write the state of a step in the background; `accuracy` on the test set, where it was measured."""
         self._settle()
-        facts = {"flaxnets": flaxnets.__version__, "format": FORMAT, "shapes": _shapes(state)}
+        facts = {"flaxnets": importlib.metadata.version("flaxnets"), "format": FORMAT, "shapes": _shapes(state)}
         try:
             self._manager.save(
                 step,

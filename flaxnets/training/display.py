@@ -55,7 +55,8 @@ class Display:
 
     def training(self, metrics: dict[str, float]) -> None:
         """Newest training metrics, in the bar."""
-        speed = f"{metrics['images_per_second']:.0f} images/s  data wait {metrics['data_wait']:.0%}"
+        speed = f"{metrics['images_per_second']:.0f} images/s  data wait {metrics['data_wait']:.0%}  "
+        speed += f"{metrics['memory']:.1f} GB"
         status = f"loss {metrics['loss']:.3f}  accuracy {metrics['accuracy']:.1%}  {speed}"
         self._progress.update(self._task, status=status)
 

@@ -12,6 +12,7 @@ from flaxnets.errors import DivergenceError
 from flaxnets.training.checkpoint import Checkpoints
 from flaxnets.training.display import Display
 from flaxnets.training.log import MetricsLog
+from flaxnets.training.memory import peak_memory
 from flaxnets.training.signals import StopRequest
 from flaxnets.training.state import TrainState
 
@@ -65,9 +66,10 @@ class Meter:
         self._images += self._batch_size
 
     def read(self) -> dict[str, float]:
-        """Means since the last reading, gradient norm of the last step, images a second, and `data_wait`.
+        """Means since the last reading, gradient norm of the last step, images a second, `data_wait` and `memory`.
 
         `data_wait` is the share of the time that the loop waited for batches. The device may have been busy meanwhile.
+        `memory` is the most that was in use so far, in GB.
 
         Raises:
           DivergenceError: the loss or the gradient of one of the steps was not finite.
@@ -86,6 +88,7 @@ class Meter:
             "gradient_norm": steps[-1][1]["gradient_norm"],
             "images_per_second": self._images / seconds,
             "data_wait": self._waited / seconds,
+            "memory": peak_memory() / 1e9,
         }
         self.restart()
         return means

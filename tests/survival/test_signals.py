@@ -72,3 +72,16 @@ def test_a_second_signal_ends_it_at_once(start, folder):
     run.end(128 + signal.SIGINT, 128 + signal.SIGTERM)  # which of the two is the second, the system decides
     assert "Stopped at once by a second signal, SIG" in run.stderr
     assert not saved_steps(run.stdout)
+
+
+def test_two_processes_do_not_train_in_one_folder(start, folder):
+    options = ["--name", "run", "--steps", 100_000, "--evaluate-every", 0.04, "--data.holdout", 0.01]
+    run = start(*options)
+    run.wait_for("is saved")
+    second = start(*options, "--resume").end(2)
+    assert second.stderr.strip() == (
+        "Error: Another process is training in runs/run; stop it first, or choose another --name."
+    )
+    run.kill()
+    resumed = start(*options, "--resume")  # the dead hold no lock
+    resumed.wait_for("first step")
