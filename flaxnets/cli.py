@@ -16,6 +16,8 @@ TOOLS = {
         "Show an architecture's layers: shapes, parameters, multiply-adds, receptive fields, memory.",
     ),
     "bench": ("bench", "Time an architecture's training step or inference, alone or beside another framework's."),
+    "runs": ("runs", "List run folders: state, step, best accuracy, age."),
+    "launch": ("launch", "Train in several processes on this machine: launch --processes N -- train ..."),
     "convert": ("convert", "Rewrite a checkpoint in the names of torchvision, timm or flaxnets, as safetensors."),
     "prepare": ("prepare", "Download a data set of TensorFlow Datasets and prepare it for training."),
     "check-data": ("check_data", "List the images of a data set that cannot be used, and count the others."),

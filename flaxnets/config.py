@@ -17,6 +17,9 @@ NO_RESULT = frozenset(
 ) | {
     "data.dir",
     "data.workers",
+    "distributed.coordinator",
+    "distributed.num_processes",
+    "distributed.process_id",
 }
 
 
@@ -103,6 +106,19 @@ class Augmentation(Part):
     """Put each image into a batch this often, each time changed anew (arXiv:1901.09335); an epoch keeps its length."""
 
 
+class Distributed(Part):
+    """Which of several processes this is; default: found from SLURM, Open MPI, Kubernetes or a TPU pod, or alone."""
+
+    section = "distributed"
+
+    coordinator: str | None = None
+    """HOST:PORT of the first process."""
+    num_processes: int | None = pydantic.Field(default=None, gt=0)
+    """How many there are."""
+    process_id: int | None = pydantic.Field(default=None, ge=0)
+    """Number of this one, from 0 on."""
+
+
 class Run(Part):
     """Train an image classifier, test it as it goes, and keep its checkpoints in a run folder."""
 
@@ -160,6 +176,7 @@ class Run(Part):
     augmentation: Augmentation = Augmentation()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
+    distributed: Distributed = Distributed()
 
     @pydantic.field_validator("name")
     @classmethod

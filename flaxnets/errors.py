@@ -32,6 +32,10 @@ class DivergenceError(FlaxnetsError):
     """Training that left the finite numbers."""
 
 
+class ProcessError(FlaxnetsError):
+    """Several processes do not find each other, or have lost one."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """' Did you mean a, b?' for the names nearest to `name`, or nothing where none is near."""
     near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.6)

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from flaxnets.config import Run, settings
 from flaxnets.errors import DivergenceError
@@ -27,7 +28,14 @@ def train(run: Run, command: list[str]) -> int:
     """
     started = time.perf_counter()
     with StopRequest() as stop:
-        return _train(run, command, started, stop)
+        try:
+            return _train(run, command, started, stop)
+        except Exception as error:
+            from flaxnets.training import processes
+
+            if not processes.alone():
+                processes.leave(error)
+            raise
 
 
 def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> int:
@@ -43,13 +51,14 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
         mixing,
         optimizer,
         parts,
+        processes,
         programs,
         schedules,
         state,
         step,
     )
     from flaxnets.training.checkpoint import Checkpoints
-    from flaxnets.training.folder import choose_folder, create_folder, discard_folder
+    from flaxnets.training.folder import check_facts, choose_folder, create_folder, discard_folder, lock_folder
     from flaxnets.training.log import MetricsLog
     from flaxnets.training.memory import keep_freed_memory
     from flaxnets.training.skips import Skips
@@ -57,10 +66,11 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
     keep_freed_memory()
     display.show_warnings()
     registry.get(run.arch)
+    processes.meet(run.distributed)
     devices = mesh.data_mesh(run.data.batch_size)
     mesh.require_equal_parts(run.data.batch_size // devices.size, run.accumulate)
     mix = mixing.mixing_of(run.augmentation, run.data.batch_size // devices.size)
-    run_folder = choose_folder(run)
+    run_folder = Path(processes.from_first(str(choose_folder(run) if processes.is_first() else "")))
     cache = programs.use_compilation_cache(run.compilation_cache)
     code = programs.loaded_files()
     data = images.open_images(run.data, run.augmentation, run.seed)
@@ -124,17 +134,20 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
             return None
         return found | {f"ema_{name}": average[name] for name in ("loss", "accuracy") if average}
 
-    with display.Display(total_steps, started) as shown:
+    with display.Display(total_steps, started, quiet=not processes.is_first()) as shown:
         kind = jax.devices()[0].device_kind
         shown.say(
             f"{run.arch}, {num_params:,} parameters, on {run.data.name}: {data.train_count:,} training and "
             f"{data.test_count:,} test images, {len(data.class_names)} classes; {jax.device_count()} x {kind}"
         )
         undo = contextlib.ExitStack()  # a run that does not begin leaves nothing behind
-        if not run.resume:
-            create_folder(run_folder, run, facts)
+        if run.resume:
+            check_facts(run_folder, facts)
+        elif processes.is_first():
+            create_folder(run_folder, run, {**facts, "total_steps": total_steps})
             undo.callback(discard_folder, run_folder)
             stop.on_early_exit = undo.close
+        lock = lock_folder(run_folder) if processes.is_first() else None
         with undo, ThreadPoolExecutor(1) as background:  # compiling and drawing initial values keep a core busy each
             state_shapes = mesh.shapes(jax.eval_shape(first_state, params, batch_stats), mesh.copied(devices))
             batch_shapes = mesh.shapes(data.batch, mesh.split(devices))
@@ -142,61 +155,60 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
             model = models.create(run.arch, len(data.class_names), data.channels, run.weights, seed=run.seed, **making)
             _, params, batch_stats = state.split_model(model)
             del model  # the first step gives its arrays away
-            now = jax.device_put(jax.jit(first_state)(params, batch_stats), mesh.copied(devices))
+            now = mesh.place(jax.jit(first_state)(params, batch_stats), mesh.copied(devices))
             compiling.result()
             undo.pop_all()
-        saved = Checkpoints(run_folder / "checkpoints", run.keep, lambda step: shown.say(f"step {step} is saved"))
-        with contextlib.closing(saved) as checkpoints:
-            if run.resume:
-                now = checkpoints.restore_latest(now)
-            stop.training_starts()
-            first = int(now.step) + 1
-            shown.say(f"steps {first} to {total_steps}, in {run_folder}")
-            try:
-                with contextlib.closing(MetricsLog(run_folder, start=first - 1)) as log:
-                    if first == 1:
-                        log.describe(settings(run), data.train[0]["image"][:SHOWN_IMAGES])
-                    skips = Skips(run.non_finite, lambda step: data.train.indices(step - 1), log)
-                    now, stopped = loop.fit(
-                        now,
-                        total_steps=total_steps,
-                        steps_per_epoch=steps_per_epoch,
-                        train_step=train_program,
-                        evaluation=evaluation,
-                        batches=batches,
-                        log_due=loop.Every(max(1, in_steps(run.log_every, **lengths)), total_steps),
-                        evaluation_due=loop.Every(max(1, in_steps(run.evaluate_every, **lengths)), total_steps),
-                        meter=loop.Meter(run.data.batch_size, skips),
-                        checkpoints=checkpoints,
-                        log=log,
-                        display=shown,
-                        stop=stop,
-                    )
-            except DivergenceError as error:
-                newest = checkpoints.newest()
-                kept = (
-                    "no checkpoint was written before" if newest is None else f"the checkpoint of step {newest} is good"
-                )
-                raise DivergenceError(
-                    f"{error}; {kept}. Start anew under another --name with a lower --optimizer.peak-lr or a longer "
-                    "--schedule.warmup."
-                ) from error
-            best = checkpoints.best()
-            if stopped and stop.signal:
-                named = [] if run.name else ["--name", run_folder.name]
-                resumed = shlex.join([*command, *named, *([] if run.resume else ["--resume"])])
-                shown.say(
-                    f"Stopped by {stop.signal.name} after step {int(now.step)}, which is saved. Resume by: {resumed}"
-                )
-            else:
-                shown.summary(
-                    {
-                        "best test accuracy": f"{best[1]:.2%} (step {best[0]})" if best else "not measured",
-                        "steps": f"{int(now.step)}",
-                        "time": f"{time.perf_counter() - started:.0f} s",
-                        "run folder": str(run_folder),
-                    }
-                )
+        checkpoints = Checkpoints(run_folder / "checkpoints", run.keep, lambda step: shown.say(f"step {step} is saved"))
+        if run.resume:
+            now = checkpoints.restore_latest(now)
+        stop.training_starts()
+        first = int(now.step) + 1
+        shown.say(f"steps {first} to {total_steps}, in {run_folder}")
+        log = MetricsLog(run_folder, start=first - 1, writes=processes.is_first())
+        if first == 1:
+            log.describe(settings(run), data.train[0]["image"][:SHOWN_IMAGES])
+        skips = Skips(run.non_finite, lambda step: data.train.indices(step - 1), log)
+        try:
+            now, stopped = loop.fit(
+                now,
+                total_steps=total_steps,
+                steps_per_epoch=steps_per_epoch,
+                train_step=train_program,
+                evaluation=evaluation,
+                batches=batches,
+                log_due=loop.Every(max(1, in_steps(run.log_every, **lengths)), total_steps),
+                evaluation_due=loop.Every(max(1, in_steps(run.evaluate_every, **lengths)), total_steps),
+                meter=loop.Meter(run.data.batch_size, skips),
+                checkpoints=checkpoints,
+                log=log,
+                display=shown,
+                stop=stop,
+            )
+        except DivergenceError as error:
+            newest = checkpoints.newest()
+            kept = "no checkpoint was written before" if newest is None else f"the checkpoint of step {newest} is good"
+            raise DivergenceError(
+                f"{error}; {kept}. Start anew under another --name with a lower --optimizer.peak-lr or a longer "
+                "--schedule.warmup."
+            ) from error
+        best = checkpoints.best()
+        checkpoints.close()
+        log.close()
+        if lock:
+            lock.close()
+        if stopped and stop.signal:
+            named = [] if run.name else ["--name", run_folder.name]
+            resumed = shlex.join([*command, *named, *([] if run.resume else ["--resume"])])
+            shown.say(f"Stopped by {stop.signal.name} after step {int(now.step)}, which is saved. Resume by: {resumed}")
+        else:
+            shown.summary(
+                {
+                    "best test accuracy": f"{best[1]:.2%} (step {best[0]})" if best else "not measured",
+                    "steps": f"{int(now.step)}",
+                    "time": f"{time.perf_counter() - started:.0f} s",
+                    "run folder": str(run_folder),
+                }
+            )
     return stop.exit_code if stopped else 0
 
 

@@ -145,6 +145,9 @@ def _builder(name: str, data_dir: Path | None) -> Any:
             with contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of downloads; there are none
                 builder.download_and_prepare(file_format="array_record")
         except OSError as error:
+            builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+            if builder.is_prepared():  # another process was faster
+                return builder
             raise DataError(
                 f"Cannot prepare the digits in {where}: {error.strerror}; choose a folder by --data.dir."
             ) from error

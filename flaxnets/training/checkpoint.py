@@ -1,6 +1,7 @@
 """Orbax checkpoints: the newest few and the best, written while training goes on, and verified when they are read."""
 
 import contextlib
+import importlib.metadata
 import itertools
 import json
 import logging
@@ -13,8 +14,8 @@ from typing import Any, cast
 import jax
 import orbax.checkpoint as ocp
 
-from flaxnets import __version__
 from flaxnets.errors import RunFolderError
+from flaxnets.training import processes
 from flaxnets.training.state import TrainState
 from flaxnets.weights.checksums import by_path, checksums
 
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 class Checkpoints:
     """The folder `checkpoints/` of a run.
+
+    All processes write it, and call each method together.
 
     A checkpoint that cannot be written is no reason to stop: there is a warning, those before it stay, and the next
     `save` tries again. `close` complains if the last one failed.
@@ -55,7 +58,7 @@ class Checkpoints:
     def save(self, step: int, state: TrainState, accuracy: float | None = None) -> None:
         """Write the state of a step in the background; `accuracy` on the test set, where it was measured."""
         self._settle()
-        facts = {"flaxnets": __version__, "format": FORMAT, "shapes": _shapes(state)}
+        facts = {"flaxnets": importlib.metadata.version("flaxnets"), "format": FORMAT, "shapes": _shapes(state)}
         try:
             self._manager.save(
                 step,
@@ -71,11 +74,13 @@ class Checkpoints:
     def add_accuracy(self, step: int, accuracy: float) -> None:
         """State the accuracy of a step that was saved without: the run had been stopped in its evaluation."""
         self._settle()
-        file = self._folder / str(step) / "metrics" / "metrics"  # where Orbax looks for it
-        file.parent.mkdir(exist_ok=True)
-        temporary = file.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"accuracy": accuracy}))
-        temporary.replace(file)
+        if processes.is_first():
+            file = self._folder / str(step) / "metrics" / "metrics"  # where Orbax looks for it
+            file.parent.mkdir(exist_ok=True)
+            temporary = file.with_suffix(".tmp")
+            temporary.write_text(json.dumps({"accuracy": accuracy}))
+            temporary.replace(file)
+        processes.any_of(False)  # the others wait for the first
         self._manager.reload()
 
     def restore_latest(self, like: TrainState) -> TrainState:
@@ -92,12 +97,18 @@ class Checkpoints:
         if steps and all(others):
             raise RunFolderError(f"The checkpoints in {self._folder} are {others[0]}.")
         for step in steps:
+            state, reason = None, "another process cannot read it"
             try:
-                return self._restore(step, like)
+                state = self._restore(step, like)
             except Exception as error:  # whatever the file formats below make of damaged bytes
-                self._manager.close()
-                self._set_aside(step, str(error).strip().split("\n")[0])
-                self._manager = self._open()
+                reason = str(error).strip().split("\n")[0]
+            if not processes.any_of(state is None):
+                return cast(TrainState, state)
+            self._manager.close()
+            if processes.is_first():
+                self._set_aside(step, reason)
+            processes.any_of(False)  # the others wait for the first
+            self._manager = self._open()
         if not any(self._folder.glob("damaged-*")):
             return like
         raise RunFolderError(f"No checkpoint in {self._folder} can be restored; train anew under another --name.")
@@ -134,7 +145,7 @@ class Checkpoints:
             try:
                 json.loads(file.read_bytes())
             except ValueError:  # Orbax reads the metrics of all steps at once, and would open none
-                if step.isdigit():
+                if step.isdigit() and processes.is_first():
                     self._set_aside(step, "its metrics are not JSON")
         return ocp.CheckpointManager(self._folder, options=self._options)
 
@@ -163,7 +174,7 @@ class Checkpoints:
 
     def _settle(self) -> None:
         """Wait for the last save; after a failure, begin again with what is on the disk."""
-        if self._wait():
+        if processes.any_of(self._wait() is not None):
             for _ in range(5):  # each part of the manager tells of the failure once more
                 with contextlib.suppress(OSError, ValueError):
                     self._manager.close()

@@ -17,11 +17,12 @@ class Display:
     Args:
       total_steps: length of the run.
       started: `time.perf_counter()` when the program started.
+      quiet: show nothing: another process does.
     """
 
-    def __init__(self, total_steps: int, started: float):
+    def __init__(self, total_steps: int, started: float, *, quiet: bool = False):
         self._started = started
-        self._console = Console(highlight=False)
+        self._console = Console(highlight=False, quiet=quiet)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -30,7 +31,7 @@ class Display:
             TimeRemainingColumn(),
             console=self._console,
             expand=True,
-            disable=not self._console.is_terminal,
+            disable=quiet or not self._console.is_terminal,
         )
         self._task = self._progress.add_task("train", total=total_steps, status="preparing the first step")
 
@@ -56,6 +57,7 @@ class Display:
     def training(self, metrics: dict[str, float]) -> None:
         """Newest training metrics, in the bar."""
         speed = f"{metrics['images_per_second']:.0f} images/s  data wait {metrics['data_wait']:.0%}"
+        speed += f"  {metrics['memory']:.1f} GB"
         loss, accuracy = (metrics.get(name, math.nan) for name in ("loss", "accuracy"))  # none if all were skipped
         skipped = f"  skipped {metrics['skipped']:.0f}" if metrics["skipped"] else ""
         status = f"loss {loss:.3f}  accuracy {accuracy:.1%}  rate {metrics['learning_rate']:.2g}{skipped}  {speed}"

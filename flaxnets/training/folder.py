@@ -8,10 +8,15 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from flaxnets.config import Run, settings
 from flaxnets.errors import RunFolderError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows; there, nothing keeps two processes apart
+    fcntl = None
 
 PACKAGES = ("flaxnets", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "grain", "numpy")
 
@@ -63,6 +68,49 @@ def create_folder(folder: Path, run: Run, facts: dict[str, Any]) -> None:
         raise RunFolderError(
             f"Cannot write the run folder {folder}: {error.strerror}; choose another place by --runs."
         ) from error
+
+
+def check_facts(folder: Path, facts: dict[str, Any]) -> None:
+    """See that the data of a run that is resumed still has its classes. Raises RunFolderError where it has not."""
+    there = json.loads((folder / "run.json").read_text()).get("class_names", [])
+    here = list(facts["class_names"])
+    if there != here:
+        added, gone = (", ".join(sorted({*a} - {*b})) or "none" for a, b in ((here, there), (there, here)))
+        raise RunFolderError(
+            f"The data has other classes than the run in {folder} (new: {added}; gone: {gone}); bring the data back as "
+            "it was, or start a new run under another --name."
+        )
+
+
+def lock_folder(folder: Path) -> IO[str]:
+    """Keep other processes from training in a folder, until this process ends or closes what is returned.
+
+    Raises:
+      RunFolderError: another process does so already.
+    """
+    file = (folder / "run.json").open()
+    if not _lock(file):
+        raise RunFolderError(f"Another process is training in {folder}; stop it first, or choose another --name.")
+    return file
+
+
+def is_training(folder: Path) -> bool:
+    """Whether a process is training in a folder."""
+    with (folder / "run.json").open() as file:
+        return not _lock(file)
+
+
+def _lock(file: IO[str]) -> bool:
+    """Lock a file; the system unlocks it when it is closed, at the latest at the end of the process."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
 
 
 def discard_folder(folder: Path) -> None:

@@ -26,35 +26,45 @@ class MetricsLog:
       folder: the run folder.
       start: step from which the run continues; what an interrupted run wrote after it is dropped, because the
         continued run will write it again.
+      writes: whether to write anything; of several processes one does.
     """
 
-    def __init__(self, folder: Path, start: int):
+    def __init__(self, folder: Path, start: int, *, writes: bool = True):
         file = folder / "metrics.jsonl"
         kept = [line for line in read_metrics(folder) if line["step"] <= start]
+        self._newest = {line["split"]: line for line in kept}
+        self._waiting = ""  # lines that are not yet in the file
+        self._warned = False
+        self._writes = writes
+        if not writes:
+            return
         temporary = file.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         os.replace(temporary, file)
-        self._newest = {line["split"]: line for line in kept}
-        self._waiting = ""  # lines that are not yet in the file
         self._lines = file.open("ab", buffering=0)
         self._events = Events(folder / "tensorboard", start)
-        self._warned = False
 
     def write(self, step: int, split: str, metrics: dict[str, float]) -> None:
         """Log metrics of the `train` or `test` split after a step."""
         self._newest[split] = {"step": step, "split": split, **metrics}
         self.write_line(self._newest[split])
+        if not self._writes:
+            return
         with self._borne():
             self._events.scalars(step, {f"{split}/{name}": value for name, value in metrics.items()})
 
     def write_line(self, line: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl alone: JSON values, `step` and `split` among them."""
+        if not self._writes:
+            return
         self._waiting += json.dumps(line) + "\n"
         with self._borne():
             self._write_lines()
 
     def describe(self, settings: dict[str, Any], images: np.ndarray) -> None:
         """Show TensorBoard what is trained: settings, and images uint8 [n, h, w, c] that it is trained on."""
+        if not self._writes:
+            return
         with self._borne():
             self._events.configuration(settings)
             self._events.images("images", images)
@@ -65,6 +75,8 @@ class MetricsLog:
 
     def close(self) -> None:
         """Write out what is waiting. Raises RunFolderError where that is impossible."""
+        if not self._writes:
+            return
         self._events.close()
         try:
             self._write_lines()

@@ -12,9 +12,12 @@ from flaxnets.errors import DivergenceError
 from flaxnets.training.checkpoint import Checkpoints
 from flaxnets.training.display import Display
 from flaxnets.training.log import MetricsLog
+from flaxnets.training.memory import peak_memory
 from flaxnets.training.signals import StopRequest
 from flaxnets.training.skips import Skips
 from flaxnets.training.state import TrainState
+
+MEETING = 10  # evaluation steps after which several processes ask each other whether to stop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +72,8 @@ class Meter:
         """Means over the steps since the last reading that were not skipped, and the state of affairs at the last one.
 
         `data_wait` is the share of the time that the loop waited for batches. The device may have been busy meanwhile.
-        Without a step that counts there are no `loss` and `accuracy`.
+        `memory` is the most that was in use so far, in GB. Without a step that counts there are no `loss` and
+        `accuracy`.
 
         Raises:
           DivergenceError: too many steps in a row were skipped.
@@ -87,6 +91,7 @@ class Meter:
             "skipped": steps[-1][1]["skipped"],
             "images_per_second": self._images / seconds,
             "data_wait": self._waited / seconds,
+            "memory": peak_memory() / 1e9,
         }
         self.restart()
         return read
@@ -103,9 +108,9 @@ def evaluate(
     None if a stop is requested meanwhile.
     """
     sums = []
-    for batch in batches:
+    for number, batch in enumerate(batches):
         sums.append(jax.device_get(eval_step(state, batch)))
-        if stop.signal:
+        if stop.requested(meeting=number % MEETING == 0):
             return None
     total = {name: sum(float(each[name]) for each in sums) for name in ("count", "loss", "correct")}
     return {
@@ -178,8 +183,9 @@ def fit(
             jax.block_until_ready(metrics)
             display.first_step(step)
             meter.restart()  # compilation is not training
-        stopped, accuracy = stop.signal is not None, None
-        if log_due.is_due(step) or evaluation_due.is_due(step) or stopped:
+        reading, accuracy = log_due.is_due(step) or evaluation_due.is_due(step), None
+        stopped = stop.requested(meeting=reading)
+        if reading or stopped:
             trained = meter.read()
             log.write(step, "train", trained)
             display.training(trained)

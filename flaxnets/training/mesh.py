@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flaxnets.errors import ConfigError
@@ -41,6 +42,15 @@ def split(mesh: Mesh) -> NamedSharding:
 def copied(mesh: Mesh) -> NamedSharding:
     """How the state lies: all of it on each device."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def place(tree: Any, sharding: NamedSharding) -> Any:
+    """A tree of arrays, the same in all processes, as arrays that lie on all devices as `sharding` says."""
+
+    def placed(leaf: jax.Array) -> jax.Array:
+        return jax.make_array_from_process_local_data(sharding, np.asarray(leaf), leaf.shape)
+
+    return jax.tree.map(placed, tree)
 
 
 def shapes(tree: Any, sharding: NamedSharding) -> Any:

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,7 @@ def _load(file: Path) -> jax.export.Exported | None:
 
 
 def _save(file: Path, exported: jax.export.Exported) -> None:
-    temporary = file.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_bytes(exported.serialize())
-    temporary.replace(file)
+    handle, temporary = tempfile.mkstemp(dir=file.parent)  # a name of its own, whatever machine shares the folder
+    with os.fdopen(handle, "wb") as content:
+        content.write(exported.serialize())
+    os.replace(temporary, file)

@@ -42,6 +42,17 @@ class StopRequest:
         """From here on there is something to save."""
         self._training = True
 
+    def requested(self, meeting: bool = True) -> bool:
+        """Whether to stop. Several processes have to agree, and can only at a `meeting`, where all of them ask."""
+        from flaxnets.training import processes  # and with it jax, which is not there yet when the signals are taken
+
+        if processes.alone():
+            return self.signal is not None
+        if meeting and processes.any_of(self.signal is not None):
+            self.signal = self.signal or signal.SIGTERM  # it came to another process
+            return True
+        return False
+
     @property
     def exit_code(self) -> int:
         """What a shell expects of a process that a signal ended: 128 + its number; 0 without one."""

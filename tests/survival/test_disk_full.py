@@ -8,7 +8,18 @@ from started import saved_steps
 from flaxnets.training.log import read_metrics
 
 # A save every 5 steps, so that there is always a next one.
-OPTIONS = ["--name", "run", "--steps", 100_000, "--evaluate-every", "5 steps", "--data.holdout", 0.01, "--log-every", "2 steps"]
+OPTIONS = [
+    "--name",
+    "run",
+    "--steps",
+    100_000,
+    "--evaluate-every",
+    "5 steps",
+    "--data.holdout",
+    0.01,
+    "--log-every",
+    "2 steps",
+]
 
 
 def limit_file_size(pid: int, size: int) -> None:

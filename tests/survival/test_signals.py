@@ -9,7 +9,18 @@ from started import saved_steps
 
 from flaxnets.training.log import read_metrics
 
-OPTIONS = ["--name", "run", "--steps", 12, "--evaluate-every", "0.3 epochs", "--data.holdout", 0.95, "--data.batch-size", 4]
+OPTIONS = [
+    "--name",
+    "run",
+    "--steps",
+    12,
+    "--evaluate-every",
+    "0.3 epochs",
+    "--data.holdout",
+    0.95,
+    "--data.batch-size",
+    4,
+]
 DUE = 8  # the first evaluation: 100 images to train on, in batches of 4, and 475 batches to test on
 
 
@@ -55,7 +66,9 @@ def test_during_a_save_and_during_a_step_the_present_step_is_saved(start, folder
     last = saved_steps(run.stdout)[-1]
     assert f"Stopped by SIGTERM after step {last}, which is saved." in run.stdout
     assert (folder / "checkpoints" / str(last)).is_dir()
-    resumed = start("--name", "run", "--steps", 100_000, "--evaluate-every", "5 steps", "--data.holdout", 0.01, "--resume")
+    resumed = start(
+        "--name", "run", "--steps", 100_000, "--evaluate-every", "5 steps", "--data.holdout", 0.01, "--resume"
+    )
     resumed.wait_for(rf"first step \({last + 1}\)")
     resumed.send(signal.SIGINT)
     resumed.end(128 + signal.SIGINT)
@@ -72,3 +85,16 @@ def test_a_second_signal_ends_it_at_once(start, folder):
     run.end(128 + signal.SIGINT, 128 + signal.SIGTERM)  # which of the two is the second, the system decides
     assert "Stopped at once by a second signal, SIG" in run.stderr
     assert not saved_steps(run.stdout)
+
+
+def test_two_processes_do_not_train_in_one_folder(start, folder):
+    options = ["--name", "run", "--steps", 100_000, "--evaluate-every", 0.04, "--data.holdout", 0.01]
+    run = start(*options)
+    run.wait_for("is saved")
+    second = start(*options, "--resume").end(2)
+    assert second.stderr.strip() == (
+        "Error: Another process is training in runs/run; stop it first, or choose another --name."
+    )
+    run.kill()
+    resumed = start(*options, "--resume")  # the dead hold no lock
+    resumed.wait_for("first step")

@@ -6,7 +6,7 @@ import pytest
 
 from flaxnets.config import Data, Optimizer, Run
 from flaxnets.errors import RunFolderError
-from flaxnets.training.folder import choose_folder, create_folder
+from flaxnets.training.folder import check_facts, choose_folder, create_folder, discard_folder
 
 
 @pytest.fixture
@@ -83,3 +83,26 @@ def test_an_unwritable_place_is_named(run_of, tmp_path):
         RunFolderError, match=r"Cannot write the run folder .*: Not a directory; choose another .*--runs"
     ):
         create(run_of())
+
+
+def test_data_with_other_classes_does_not_continue_a_run(run_of):
+    folder = create(run_of(name="mine"))
+    check_facts(folder, {"class_names": ("a", "b")})
+    with pytest.raises(RunFolderError) as error:
+        check_facts(folder, {"class_names": ("a", "c", "d")})
+    assert str(error.value) == (
+        f"The data has other classes than the run in {folder} (new: c, d; gone: b); bring the data back as it was, or "
+        "start a new run under another --name."
+    )
+    with pytest.raises(RunFolderError, match=r"new: none; gone: none"):
+        check_facts(folder, {"class_names": ("b", "a")})
+
+
+def test_a_folder_of_a_run_that_did_not_begin_is_taken_away_and_nothing_else(run_of):
+    folder = create(run_of(name="mine"))
+    (folder / "notes.txt").write_text("of somebody else")
+    discard_folder(folder)
+    assert [file.name for file in folder.iterdir()] == ["notes.txt"]
+    (folder / "notes.txt").unlink()
+    discard_folder(folder)  # no run.json: not a folder of a run
+    assert folder.exists()

@@ -1,0 +1,47 @@
+"""`flaxnets launch`: several processes of one training run on this machine, each with a device of its own."""
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+from flaxnets.errors import ConfigError
+
+
+def main(options: list[str], description: str) -> int:
+    """Carry out the command: 0, or the exit code of the first process that failed. Raises ConfigError."""
+    parser = argparse.ArgumentParser(prog="flaxnets launch", description=description)
+    parser.add_argument("--processes", type=int, required=True, help="how many; each gets one GPU, or part of the CPU")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- train ...", help="what each of them runs")
+    arguments = parser.parse_args(options)
+    command = arguments.command[arguments.command[:1] == ["--"] :]
+    if arguments.processes < 1:
+        raise ConfigError(f"There cannot be {arguments.processes} processes; give --processes 1 or more.")
+    if command[:1] != ["train"]:
+        raise ConfigError("flaxnets launch runs training only; use: flaxnets launch --processes 2 -- train ...")
+    address = f"127.0.0.1:{_free_port()}"
+    distributed = ["--distributed.coordinator", address, "--distributed.num-processes", str(arguments.processes)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "flaxnets", *command, *distributed, "--distributed.process-id", str(number)],
+            env={**os.environ, "JAX_CUDA_VISIBLE_DEVICES": str(number), "JAX_ROCM_VISIBLE_DEVICES": str(number)},
+            start_new_session=True,  # a Ctrl-C in the terminal reaches them through this process, once
+        )
+        for number in range(arguments.processes)
+    ]
+
+    def forward(number: int, frame: object) -> None:
+        for process in processes:
+            process.send_signal(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, forward)
+    return max((process.wait() for process in processes), key=abs)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,116 @@
+"""Several processes that train one network: how they meet, agree on something, and end when one of them is lost."""
+
+import os
+import sys
+import traceback
+from typing import NoReturn
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from flaxnets.config import Distributed
+from flaxnets.errors import ConfigError, FlaxnetsError, ProcessError
+
+LOST_AFTER = 30  # seconds without a sign of life after which a process counts as lost
+MEET_WITHIN = 300  # seconds in which all must have started
+LONGEST_TEXT = 4096  # bytes
+
+
+def meet(given: Distributed) -> None:
+    """Join the other processes, if there are any; to be called before any device is used.
+
+    They are given, or found by JAX from the variables of SLURM, Open MPI, Kubernetes or a TPU pod.
+
+    Raises:
+      ConfigError: only a part of `given`.
+      ProcessError: the others did not come.
+    """
+    values = (given.coordinator, given.num_processes, given.process_id)
+    if any(value is not None for value in values) and None in values:
+        raise ConfigError(
+            "One of several processes needs all of --distributed.coordinator HOST:PORT, --distributed.num-processes "
+            "and --distributed.process-id; give the others, or none to have them found."
+        )
+    if given.num_processes and not 0 <= (given.process_id or 0) < given.num_processes:
+        raise ConfigError(
+            f"There is no process {given.process_id} of {given.num_processes}; --distributed.process-id counts from 0."
+        )
+    if None in values and _is_alone():
+        return
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM, which is for `StopRequest`
+    try:
+        jax.distributed.initialize(
+            *values,
+            cluster_detection_method=None if None in values else "deactivate",
+            initialization_timeout=MEET_WITHIN,
+            heartbeat_timeout_seconds=LOST_AFTER,
+            shutdown_timeout_seconds=LOST_AFTER,
+        )
+    except RuntimeError as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ProcessError(
+            f"The processes did not meet at {given.coordinator or 'the coordinator'} ({reason}); start all of them "
+            f"within {MEET_WITHIN} s, with the same address of the first."
+        ) from error
+    except ValueError as error:
+        if "coordinator_address" not in str(error):  # else JAX has found no cluster
+            raise
+
+
+def alone() -> bool:
+    """Whether there are no other processes."""
+    return not jax.distributed.is_initialized() or jax.process_count() == 1
+
+
+def any_of(flag: bool) -> bool:
+    """Whether the flag is set in any of the processes; all of them have to ask."""
+    if alone():
+        return flag
+    return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+
+
+def from_first(text: str) -> str:
+    """The text that the first process gives; all of them have to ask."""
+    if alone():
+        return text
+    padded = np.frombuffer(text.encode().ljust(LONGEST_TEXT), np.uint8)
+    return bytes(multihost_utils.broadcast_one_to_all(padded)).decode().rstrip()
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes what is written once: logs, run.json, the screen."""
+    return jax.process_index() == 0
+
+
+def leave(error: BaseException) -> NoReturn:
+    """End this one of several processes because of an error, without the farewells that wait for the others.
+
+    The others notice at once: their connection breaks, or JAX's coordination service ends them.
+    """
+    code = 1
+    if isinstance(error, FlaxnetsError):
+        print(f"Error: {error}", file=sys.stderr)
+        code = 2
+    elif isinstance(error, jax.errors.JaxRuntimeError):
+        reason = str(error).strip().split("\n")[0]
+        print(
+            f"Error: Process {jax.process_index()} of {jax.process_count()} lost touch with the others ({reason}). "
+            "One of them has ended or cannot be reached: see what it said, and start all again with --resume.",
+            file=sys.stderr,
+        )
+    else:
+        traceback.print_exception(error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _is_alone() -> bool:
+    """Whether the variables of a cluster speak of one process only, or of none that JAX could number.
+
+    JAX would then try to meet nobody, at a port that another run may have, or fail in a pod that belongs to no job.
+    """
+    single = any(os.environ.get(name) == "1" for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"))
+    numbered = any(name in os.environ for name in ("JOB_COMPLETION_INDEX", "TPU_WORKER_ID"))
+    return single or ("KUBERNETES_SERVICE_HOST" in os.environ and not numbered)
