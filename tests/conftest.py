@@ -7,8 +7,10 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from started import Started, xla_flags
+
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = xla_flags(8)
 
 import pytest
 
@@ -43,7 +45,7 @@ class CommandLine:
         self.folder = folder
         self._places = ["--data.dir", str(shared_folder / "data")]
         self._places += ["--compilation-cache", str(shared_folder / "compiled")]
-        self._path = str(tiny_plugin)
+        self._path = tiny_plugin
 
     def command(self, *arguments: object) -> list[str]:
         """What to execute; training finds shared folders."""
@@ -52,21 +54,12 @@ class CommandLine:
 
     def environment(self, devices: int = 1) -> dict[str, str]:
         """The variables of such a process."""
-        flags = f"--xla_force_host_platform_device_count={devices}"
-        return {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": self._path, "COLUMNS": "200"}
+        return {**os.environ, "XLA_FLAGS": xla_flags(devices), "PYTHONPATH": str(self._path), "COLUMNS": "200"}
 
-    def __call__(self, *arguments: object, devices: int = 1, code: int = 0) -> subprocess.CompletedProcess:
+    def __call__(self, *arguments: object, devices: int = 1, code: int = 0) -> Started:
         """Run to the end, and see that it ended with `code`."""
-        done = subprocess.run(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=self.environment(devices),
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done
+        options = self.command(*arguments)[3:]
+        return Started(self.folder, self._path, options, XLA_FLAGS=xla_flags(devices)).end(code)
 
     def refuses(self, *arguments: object, devices: int = 1) -> str:
         """The sentence with which a mistake is refused: one line, no traceback, exit code 2."""
@@ -106,7 +99,7 @@ class Environment:
 
     def run(self, folder: Path, *arguments: object) -> subprocess.CompletedProcess:
         """Run `python ARGUMENTS` of this environment, on one device."""
-        variables = {**os.environ, "XLA_FLAGS": ""}
+        variables = {**os.environ, "XLA_FLAGS": xla_flags(1)}
         line = [self.python, *map(str, arguments)]
         return subprocess.run(line, cwd=folder, env=variables, capture_output=True, text=True, timeout=300)
 

@@ -9,19 +9,30 @@ import time
 
 import numpy as np
 import pytest
-from started import saved_steps
+from started import saved_steps, xla_flags
 
 from flaxnets.errors import ConfigError
 from flaxnets.tools import launch
 from flaxnets.training.log import read_metrics
 
-OPTIONS = ["--name", "run", "--sync-batch-norm", "--steps", 40, "--evaluate-every", 0.08, "--data.holdout", 0.01]
-OPTIONS += ["--log-every", 1]  # at a logged step the processes agree on stopping
-ENDLESS = [*OPTIONS, "--steps", 100_000, "--log-every", 5]
+OPTIONS = [
+    "--name",
+    "run",
+    "--batch-norm",
+    "synchronised",
+    "--steps",
+    40,
+    "--evaluate-every",
+    "10 steps",
+    "--data.holdout",
+    0.01,
+]
+OPTIONS += ["--log-every", "1 step"]  # at a logged step the processes agree on stopping
+ENDLESS = [*OPTIONS, "--steps", 100_000, "--log-every", "5 steps"]
 
 
 def devices(count: int) -> dict[str, str]:
-    return {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"}
+    return {"XLA_FLAGS": xla_flags(count)}
 
 
 def start_all(start, count: int, *options: object, **environment: str):

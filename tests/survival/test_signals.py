@@ -88,7 +88,7 @@ def test_a_second_signal_ends_it_at_once(start, folder):
 
 
 def test_two_processes_do_not_train_in_one_folder(start, folder):
-    options = ["--name", "run", "--steps", 100_000, "--evaluate-every", 0.04, "--data.holdout", 0.01]
+    options = ["--name", "run", "--steps", 100_000, "--evaluate-every", "5 steps", "--data.holdout", 0.01]
     run = start(*options)
     run.wait_for("is saved")
     second = start(*options, "--resume").end(2)

@@ -1,6 +1,6 @@
-"""Runs in processes of their own, which tests watch, signal and kill.
+"""Commands in processes of their own, which tests watch, signal and kill.
 
-A server process imports what training imports, once, and each run is forked from it: half of a short run's time.
+A server process imports what training imports, once, and each command is forked from it: half of a short run's time.
 """
 
 import contextlib
@@ -9,14 +9,21 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 MODULES = ["flaxnets.run", "jax", "grain", "orbax.checkpoint", "optax", "flax.nnx", "cv2", "sklearn.datasets"]
 MODULES += ["flaxnets.models", "flaxnets.data.images", "flaxnets.training.loop", "flaxnets_resnet", "flaxnets_tiny"]
+MODULES += ["flaxnets_mobilenet.v2", "tensorflow_datasets"]
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(MODULES)
-PATIENCE = 120  # seconds; only a test that fails waits so long
+PATIENCE = 300  # seconds; only a test that fails waits so long
+
+
+def xla_flags(devices: int) -> str:
+    """Simulated devices; and the quickest compilation, because tests compile far longer than they compute."""
+    return f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
 
 
 def _main(arguments: list[str], folder: Path, site: Path, environment: dict[str, str], output: str) -> None:
@@ -35,17 +42,14 @@ def _main(arguments: list[str], folder: Path, site: Path, environment: dict[str,
 class Started:
     """`flaxnets ARGUMENTS`, started in a folder; its output comes through pipes. `site` is where plugins are."""
 
-    count = 0
-
     def __init__(self, folder: Path, site: Path, arguments: list[str], **environment: str):
-        Started.count += 1
-        self._output = folder / f"output{Started.count}"
+        self._output = Path(tempfile.mkdtemp(dir=folder.parent)) / "output"
         self._pipes = {}
         for name in ("stdout", "stderr"):  # a limit on the size of files does not concern them
             os.mkfifo(f"{self._output}.{name}")
             self._pipes[name] = os.open(f"{self._output}.{name}", os.O_RDONLY | os.O_NONBLOCK)
         self._text = dict.fromkeys(self._pipes, "")
-        values = {"XLA_FLAGS": "--xla_force_host_platform_device_count=1", "COLUMNS": "200", **environment}
+        values = {"XLA_FLAGS": xla_flags(1), "COLUMNS": "200", **environment}
         self._process = CONTEXT.Process(target=_main, args=(arguments, folder, site, values, str(self._output)))
         self._process.start()
         assert self._process.pid
@@ -86,7 +90,10 @@ class Started:
 
     def end(self, *codes: int) -> "Started":
         """Wait for the end, and see that it is with one of `codes`, or with 0."""
-        self._process.join(PATIENCE)
+        end = time.monotonic() + PATIENCE
+        while self._process.is_alive() and time.monotonic() < end:
+            self._read("stdout"), self._read("stderr")  # a full pipe would hold it up
+            self._process.join(0.05)
         assert self._process.exitcode in (codes or (0,)), f"{self._process.exitcode}\n{self.stdout}{self.stderr}"
         return self
 
