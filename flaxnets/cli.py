@@ -17,6 +17,7 @@ TOOLS = {
     ),
     "evaluate": ("evaluate", "Measure how good trained networks are on a data set, each and as an ensemble."),
     "predict": ("predict", "Tell the classes of pictures, from a file, a folder or a list of names."),
+    "features": ("features", "Write what a network makes of pictures on its way to the classes."),
     "bench": ("bench", "Time an architecture's training step or inference, alone or beside another framework's."),
     "convert": ("convert", "Rewrite a checkpoint in the names of torchvision, timm or flaxnets, as safetensors."),
     "prepare": ("prepare", "Download a data set of TensorFlow Datasets and prepare it for training."),
