@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    "errors", "plugin", "layers", "registry", "weights fold", "models", "trace", "summaries", "part recipe config",
+    "errors", "plugin", "layers", "registry", "weights fold", "models", "hooks", "trace", "summaries", "part recipe config",
     "data", "training", "tools testing", "run cli __main__",
 ]  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}
