@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    "errors", "plugin", "layers", "registry", "weights fold", "models", "trace", "summaries", "config", "data",
+    "errors", "plugin", "layers", "registry", "weights fold", "models", "trace", "summaries explain", "config", "data",
     "training", "tools testing", "run cli __main__",
 ]  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}
