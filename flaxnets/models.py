@@ -6,13 +6,14 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from flaxnets import registry
 from flaxnets.errors import ArchitectureError, did_you_mean
 from flaxnets.plugin import ImageClassifier
 from flaxnets.weights.files import read_weights
-from flaxnets.weights.layouts import match
+from flaxnets.weights.layouts import match, sizes
 
 Model = TypeVar("Model", bound=nnx.Module)
 
@@ -67,6 +68,25 @@ def abstract(
     return nnx.eval_shape(build)
 
 
+def filled(
+    name: str, tensors: Mapping[str, np.ndarray], num_classes: int, in_channels: int, **options: Any
+) -> ImageClassifier:
+    """What `create` makes of weights that fit in every shape; faster, because no initial values are drawn."""
+    model = abstract(name, num_classes, in_channels, **options)
+    arrays = match(model, tensors, registry.get(name).layouts, name)
+    nnx.update(model, nnx.from_flat_state([(path, jnp.asarray(array)) for path, array in arrays.items()]))
+    streams = nnx.state(model, nnx.RngState)  # of dropout, which inference does not draw from
+    nnx.update(model, jax.tree.map(_first_of_stream, streams))
+    return model
+
+
+def sizes_of(name: str, tensors: Mapping[str, np.ndarray], **options: Any) -> tuple[int, int]:
+    """The number of classes and of input channels that weights of an architecture are for; no classes without one."""
+    both = abstract(name, 1000, 3, **options), abstract(name, 1001, 4, **options)
+    found = sizes(both, tensors, registry.get(name).layouts, name)
+    return found.get(1000, 0), found.get(3, 3)
+
+
 def in_mode(model: Model, *, training: bool) -> Model:
     """A view of a model, sharing its variables, that trains or infers (batch norm by running averages, no dropout)."""
     return nnx.view(model, deterministic=not training, use_running_average=not training, raise_if_not_found=False)
@@ -91,6 +111,11 @@ def _build(
     return architecture.build(
         num_classes=num_classes, in_channels=in_channels, dtype=dtype or jnp.float32, rngs=rngs, **options
     )
+
+
+def _first_of_stream(leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.random.key(0) if is_key else jnp.zeros(leaf.shape, leaf.dtype)
 
 
 class _SameKey(nnx.RngStream):

@@ -1,14 +1,13 @@
 """`flaxnets convert`: a checkpoint in the names of another library, as safetensors."""
 
 import argparse
-import functools
 from pathlib import Path
 
 from flaxnets import models, registry
 from flaxnets.errors import WeightsError, did_you_mean
 from flaxnets.tools.options import add_options, read_options
 from flaxnets.weights.files import read_weights, write_safetensors
-from flaxnets.weights.layouts import OWN, match, sizes, slots
+from flaxnets.weights.layouts import OWN, match, slots
 
 
 def main(options: list[str], description: str) -> int:
@@ -38,12 +37,10 @@ def main(options: list[str], description: str) -> int:
         )
 
     tensors = read_weights(arguments.source)
-    known = (architecture.layouts, arguments.arch)
-    abstract = functools.partial(models.abstract, arguments.arch, **read_options(arguments.options))
-    found = sizes((abstract(1000, 3), abstract(1001, 4)), tensors, *known)
-    num_classes, in_channels = found.get(1000, 0), found.get(3, 3)
-    model = abstract(num_classes, in_channels)
-    arrays = match(model, tensors, *known)
+    taken = read_options(arguments.options)
+    num_classes, in_channels = models.sizes_of(arguments.arch, tensors, **taken)
+    model = models.abstract(arguments.arch, num_classes, in_channels, **taken)
+    arrays = match(model, tensors, architecture.layouts, arguments.arch)
     written = {slot.name: slot.write(arrays[slot.path]) for slot in slots(model, layouts[label])}
     write_safetensors(arguments.target, written)
     print(
