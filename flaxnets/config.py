@@ -144,7 +144,8 @@ class Run(Part):
     options: dict[str, int | float | bool | str] = {}
     """Options of the architecture, such as `width 0.5`; `flaxnets info ARCH` lists them."""
     weights: Path | None = None
-    """Start from these weights: a .safetensors, .pth or .pt file; a classifier of other classes starts anew."""
+    """Start from these weights: another run's folder, or a .safetensors, .pth or .pt file; a classifier of other
+    classes starts anew."""
     epochs: float = pydantic.Field(default=15.0, gt=0)
     """Passes over the training images."""
     steps: int | None = pydantic.Field(default=None, gt=0)

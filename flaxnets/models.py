@@ -10,10 +10,11 @@ import numpy as np
 from flax import nnx
 
 from flaxnets import registry
-from flaxnets.errors import ArchitectureError, did_you_mean
+from flaxnets.errors import ArchitectureError, WeightsError, did_you_mean
 from flaxnets.plugin import ImageClassifier
 from flaxnets.weights.files import read_weights
 from flaxnets.weights.layouts import match, sizes
+from flaxnets.weights.trained import read_run
 
 Model = TypeVar("Model", bound=nnx.Module)
 
@@ -34,8 +35,9 @@ def create(
       name: a registered architecture, see `flaxnets.available`.
       num_classes: logits per image; 0 for a model that returns its embedding.
       in_channels: channels per image; images are [b, h, w, in_channels], float32, normalised.
-      weights: a .safetensors, .pth or .pt file, or a mapping of tensor names to arrays, in flaxnets' own layout or one
-        of the architecture's (torchvision's, timm's). A classifier of other classes is not taken over, with a warning.
+      weights: a run folder, of which the best checkpoint is taken; a .safetensors, .pth or .pt file; or a mapping of
+        tensor names to arrays, in flaxnets' own layout or one of the architecture's (torchvision's, timm's). A
+        classifier of other classes is not taken over, with a warning.
       dtype: type of the computation, such as `jnp.bfloat16`; float32 if None. Parameters are float32 always.
       seed: of the initial values; the same on every platform.
       options: what this architecture takes besides, such as `width=0.5`, see `flaxnets info NAME`.
@@ -43,6 +45,7 @@ def create(
     Raises:
       ArchitectureError: no such architecture, its plugin is broken, or it takes no such option or value.
       WeightsError: the weights cannot be read or do not fit.
+      RunFolderError: the run folder holds no checkpoint that can be read.
 
     >>> model = create("resnet18", num_classes=10, seed=1)
     >>> model(jnp.zeros((2, 32, 32, 3))).shape
@@ -50,6 +53,7 @@ def create(
     """
     model = _build(name, num_classes, in_channels, dtype, nnx.Rngs(seed), options)
     if weights is not None:
+        _refuse_run_of_another(weights, name)
         arrays = match(model, read_weights(weights), registry.get(name).layouts, name)
         nnx.update(model, nnx.from_flat_state([(path, jnp.asarray(array)) for path, array in arrays.items()]))
     return in_mode(model, training=False)
@@ -111,6 +115,18 @@ def _build(
     return architecture.build(
         num_classes=num_classes, in_channels=in_channels, dtype=dtype or jnp.float32, rngs=rngs, **options
     )
+
+
+def _refuse_run_of_another(weights: str | os.PathLike | Mapping[str, Any], name: str) -> None:
+    if isinstance(weights, Mapping) or not os.path.isdir(weights):
+        return
+    run, entry = read_run(weights), registry.find(name)
+    if run.arch not in (entry.name, entry.qualified):
+        options = "".join(f" {option} {value}" for option, value in run.options.items())
+        raise WeightsError(
+            f"{run.folder} is a run of {run.arch}, whose weights are not those of {name}; give --arch {run.arch}"
+            f"{' --options' + options if options else ''}."
+        )
 
 
 def _first_of_stream(leaf: jax.ShapeDtypeStruct) -> jax.Array:

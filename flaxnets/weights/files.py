@@ -1,4 +1,4 @@
-"""Checkpoint files: safetensors and PyTorch's, recognised by their content, to arrays by name; and safetensors out."""
+"""Checkpoints to arrays by name: safetensors, PyTorch's, run folders, told by their content; and safetensors out."""
 
 import mmap
 import os
@@ -14,6 +14,7 @@ import safetensors.numpy
 
 from flaxnets.errors import WeightsError
 from flaxnets.weights.torch_file import PICKLE_MAGIC, ZIP_MAGIC, read_torch
+from flaxnets.weights.trained import read_run
 from flaxnets.weights.unpickle import FIX
 
 WRAPPERS = ("state_dict", "model")
@@ -29,17 +30,23 @@ def read_weights(source: str | os.PathLike | Mapping[str, Any]) -> dict[str, np.
     """Arrays by their names in a checkpoint.
 
     Args:
-      source: a .safetensors, .pth or .pt file, or a mapping of names to arrays. A dictionary around the tensors
-        (`state_dict`, `model`) and DataParallel's `module.` before every name are taken off.
+      source: a .safetensors, .pth or .pt file, a run folder, of which the best checkpoint is read, or a mapping of
+        names to arrays. A dictionary around the tensors (`state_dict`, `model`) and DataParallel's `module.` before
+        every name are taken off.
 
     Raises:
       WeightsError: no such file, a damaged one, or one that holds anything but tensors. Nothing in it is ever run.
+      RunFolderError: a folder that holds no run, no checkpoint yet, or a damaged one.
     """
+    if not isinstance(source, Mapping) and Path(source).is_dir():
+        return read_run(source).tensors()
     name = "The mapping of weights" if isinstance(source, Mapping) else os.fspath(source)
     try:
         return _named(source) if isinstance(source, Mapping) else _read(Path(source))
     except OSError as error:
-        raise WeightsError(f"Cannot read {name}: {error.strerror}; give a .safetensors or .pth file.") from error
+        raise WeightsError(
+            f"Cannot read {name}: {error.strerror}; give a .safetensors or .pth file, or a run."
+        ) from error
     except WeightsError as error:
         raise WeightsError(f"{name} {error}") from error
     except Exception as error:  # whatever a parser makes of damaged bytes

@@ -17,7 +17,7 @@ import torch_files as torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flaxnets.errors import WeightsError
+from flaxnets.errors import RunFolderError, WeightsError
 from flaxnets.weights.files import read_weights, write_safetensors
 
 ARRAYS = {
@@ -233,9 +233,10 @@ def test_mutated_files_raise_nothing_but_weights_errors(tmp_path_factory, kind, 
 
 
 def test_missing_files_and_folders(tmp_path):
-    for path in (tmp_path / "none.pth", tmp_path):
-        with pytest.raises(WeightsError, match=r"Cannot read .*; give a \.safetensors or \.pth file"):
-            read_weights(path)
+    with pytest.raises(WeightsError, match=r"Cannot read .*; give a \.safetensors or \.pth file, or a run\."):
+        read_weights(tmp_path / "none.pth")
+    with pytest.raises(RunFolderError, match=r"There is no run in .*; give a folder that `flaxnets train` wrote\."):
+        read_weights(tmp_path)
 
 
 def test_written_files_are_whole_and_never_replace_another(tmp_path):
