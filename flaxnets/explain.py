@@ -25,17 +25,23 @@ class Weighing(NamedTuple):
     heat: jax.Array
 
 
-def grad_cam(model: ImageClassifier, images: jax.Array, classes: jax.Array, stage: int | None = None) -> jax.Array:
-    """Which parts of each image speak for a class: maps [b, h, w] from 0 to 1, where 1 is the strongest part.
+def grad_cam(
+    model: ImageClassifier, images: jax.Array, classes: jax.Array | None = None, stage: int | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """Which parts of each image speak for a class.
 
-    A feature map's channels are added up, each weighted by the mean gradient of the class's logit with respect to it,
-    what speaks against the class is dropped, and the sum is enlarged to the image. A map is 0 where nothing does.
+    The channels of a feature map are added up, each weighted by the mean gradient of the class's logit with respect to
+    it; what speaks against the class is dropped, and the sum is enlarged to the size of the image.
 
     Args:
       model: in inference mode, with a classifier.
       images: [b, h, w, c], normalised.
-      classes: [b], which logit to explain of each image.
+      classes: [b], the class to explain of each image; if None the one with the largest logit.
       stage: whose output is the feature map, from 0; the last one if None.
+
+    Returns:
+      Maps [b, h, w] from 0 to 1, the strongest part of each image, or all 0 where nothing speaks for the class; and the
+      logits [b, num_classes].
 
     Raises:
       ArchitectureError: there is no such stage, or the model has no classifier.
@@ -44,33 +50,39 @@ def grad_cam(model: ImageClassifier, images: jax.Array, classes: jax.Array, stag
     """
     count = len(model.stages)
     if stage is not None and not 0 <= stage < count:
-        raise ArchitectureError(f"There is no stage {stage}; choose one of {', '.join(map(str, range(count)))}.")
+        stages = ", ".join(map(str, range(count)))
+        raise ArchitectureError(f"There is no stage {stage}; choose one of the network's stages: {stages}.")
     definition, state = nnx.split(model)
     return _grad_cam(definition, state, images, classes, count - 1 if stage is None else stage)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
 def _grad_cam(
-    definition: nnx.GraphDef[ImageClassifier], state: Any, images: jax.Array, classes: jax.Array, stage: int
-) -> jax.Array:
+    definition: nnx.GraphDef[ImageClassifier],
+    state: Any,
+    images: jax.Array,
+    classes: jax.Array | None,
+    stage: int,
+) -> tuple[jax.Array, jax.Array]:
     model = nnx.merge(definition, state)
     classifier = model.classifier
     if classifier is None:
         raise ArchitectureError("A model without a classifier has no class to explain; give one that has classes.")
-    features = model.features(images)[stage].astype(jnp.float32)
 
-    def score(x: jax.Array) -> jax.Array:
+    def logits_of(x: jax.Array) -> jax.Array:
         for blocks in model.stages[stage + 1 :]:
             for block in blocks:
                 x = block(x)
-        logits = classifier(model.head(x))
-        return jnp.take_along_axis(logits, classes[:, None], axis=1).sum()  # an image's logit depends on it alone
+        return classifier(model.head(x)).astype(jnp.float32)
 
-    channel_weights = jax.grad(score)(features).mean((1, 2), keepdims=True)
+    features = model.features(images)[stage].astype(jnp.float32)
+    logits, gradient = jax.vjp(logits_of, features)
+    classes = logits.argmax(-1) if classes is None else classes
+    channel_weights = gradient(jax.nn.one_hot(classes, logits.shape[-1]))[0].mean((1, 2), keepdims=True)
     maps = jax.nn.relu((features * channel_weights).sum(-1))
     maps = jax.image.resize(maps, images.shape[:3], "linear")
     strongest = maps.max((1, 2), keepdims=True)
-    return jnp.where(strongest > 0, maps / jnp.where(strongest > 0, strongest, 1), 0)
+    return jnp.where(strongest > 0, maps / jnp.where(strongest > 0, strongest, 1), 0), logits
 
 
 def attention(model: ImageClassifier, images: jax.Array) -> dict[str, Weighing]:

@@ -64,8 +64,9 @@ def trained() -> ImageClassifier:
 @pytest.mark.parametrize("stage", [0, 1, None])
 def test_the_map_lies_where_the_class_is_decided(trained, stage):
     images, labels, where = patches(64, 1000)
-    assert (np.asarray(trained(images)).argmax(-1) == labels).mean() > 0.95
-    maps = np.asarray(explain.grad_cam(trained, images, labels, stage))
+    maps, logits = map(np.asarray, explain.grad_cam(trained, images, labels, stage))
+    np.testing.assert_allclose(logits, trained(images), rtol=1e-4, atol=1e-4)
+    assert (logits.argmax(-1) == labels).mean() > 0.95
     assert maps.shape == (64, 32, 32)
     assert maps.min() >= 0
     assert maps.max() <= 1 + 1e-6
@@ -77,7 +78,7 @@ def test_the_map_lies_where_the_class_is_decided(trained, stage):
 
 def test_another_class_is_not_seen_in_the_patch(trained):
     images, labels, where = patches(64, 1001)
-    maps = np.asarray(explain.grad_cam(trained, images, (labels + 1) % 3))
+    maps = np.asarray(explain.grad_cam(trained, images, (labels + 1) % 3)[0])
     inside = (maps * where).sum((1, 2)) / np.maximum(maps.sum((1, 2)), 1e-9)
     assert np.median(inside) < 0.2
 
@@ -87,7 +88,7 @@ def test_behind_a_mean_and_a_linear_layer_it_is_class_activation_mapping(trained
     images, labels, _ = patches(5, 1002)
     features = np.asarray(trained.features(images)[-1])
     kernel = np.asarray(trained.classifier.kernel[...])
-    maps = np.asarray(explain.grad_cam(trained, images, labels))
+    maps = np.asarray(explain.grad_cam(trained, images, labels)[0])
     for index, label in enumerate(labels):
         expected = np.zeros(features.shape[1:3])
         for y, x in np.ndindex(expected.shape):
@@ -111,23 +112,30 @@ def test_the_gradient_passes_all_stages_of_an_architecture(name, options):
     """By shapes alone, computing in half precision."""
     model = models.abstract(name, num_classes=4, dtype=jnp.bfloat16, **options)
     images = jax.ShapeDtypeStruct((2, 64, 48, 3), jnp.float32)
-    maps = jax.eval_shape(lambda images: explain.grad_cam(model, images, jnp.array([1, 2]), stage=0), images)
+    maps, logits = jax.eval_shape(lambda images: explain.grad_cam(model, images, stage=0), images)
+    assert logits.shape == (2, 4)
     assert maps.shape == (2, 64, 48)
     assert maps.dtype == jnp.float32
+
+
+def test_the_predicted_class_is_explained_where_none_is_given(trained):
+    images, _, _ = patches(8, 1004)
+    maps, logits = explain.grad_cam(trained, images)
+    np.testing.assert_array_equal(maps, explain.grad_cam(trained, images, logits.argmax(-1))[0])
 
 
 def test_a_class_for_which_nothing_speaks_has_an_empty_map(trained):
     images, labels, _ = patches(2, 1003)
     blank = nnx.clone(trained)
     blank.classifier.kernel[...] = jnp.zeros((16, 3))
-    assert not np.asarray(explain.grad_cam(blank, images, labels)).any()
+    assert not np.asarray(explain.grad_cam(blank, images, labels)[0]).any()
 
 
 def test_a_foreign_plugin_is_explained_and_has_no_attention():
     model = nnx.eval_shape(lambda: flaxnets_tiny.tiny_net.build(num_classes=4, rngs=nnx.Rngs(0)))
     model = models.in_mode(model, training=False)
     images = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
-    assert jax.eval_shape(lambda x: explain.grad_cam(model, x, jnp.array([0, 3])), images).shape == (2, 32, 32)
+    assert jax.eval_shape(lambda x: explain.grad_cam(model, x), images)[0].shape == (2, 32, 32)
     assert jax.eval_shape(lambda x: explain.attention(model, x), images) == {}
 
 
@@ -152,7 +160,9 @@ def test_attention_shows_what_the_layers_multiply_by():
     np.testing.assert_array_equal(model(images), logits)  # the model itself was left as it is
 
 
-@pytest.mark.parametrize(("stage", "message"), [(2, "no stage 2; choose one of 0, 1."), (-1, "no stage -1; choose")])
+@pytest.mark.parametrize(
+    ("stage", "message"), [(2, "no stage 2; choose one of the network's stages: 0, 1."), (-1, "no stage -1; choose")]
+)
 def test_an_unknown_stage_lists_the_stages(trained, stage, message):
     with pytest.raises(ArchitectureError, match=message):
         explain.grad_cam(trained, jnp.zeros((1, 32, 32, 3)), jnp.array([0]), stage)

@@ -127,7 +127,7 @@ def load(
             "--data.train and --data.test, or mend the data."
         )
     try:
-        pixels = _first_view(example["image"], source.channels, transforms[0], random)
+        pixels = first_view(example["image"], source.channels, transforms[0], random)
     except BrokenImageError as error:
         raise DataError(
             f"Cannot use {example['name']}: {error}. Mend or remove it; `flaxnets check-data` lists all such."
@@ -137,7 +137,7 @@ def load(
     return pixels, label
 
 
-def _first_view(image: bytes | np.ndarray, channels: int, first: Transform, random: np.random.Generator) -> np.ndarray:
+def first_view(image: bytes | np.ndarray, channels: int, first: Transform, random: np.random.Generator) -> np.ndarray:
     """`first` of the decoded image. Of a large JPEG, no more is decoded than the view has pixels."""
     if isinstance(image, np.ndarray):
         return first(with_channels(image, channels), random)
