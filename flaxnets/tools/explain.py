@@ -113,16 +113,18 @@ def explain(
       ArchitectureError: there is no such stage, or the network has no classes.
     """
     import jax
+    import jax.numpy as jnp
     import numpy as np
 
     from flaxnets.explain import grad_cam
 
-    classes = None if chosen is None else np.full(len(pictures), chosen)
+    classes = None if chosen is None else jnp.full(len(pictures), chosen)
     maps, logits = grad_cam(network.model, _inputs(network, pictures), classes, stage)
     probabilities = np.asarray(jax.nn.softmax(logits))
-    explained = probabilities.argmax(-1) if classes is None else classes
-    every = zip(pictures, probabilities, explained.tolist(), np.asarray(maps), strict=True)
-    return [Explanation(*each) for each in every]
+    return [
+        Explanation(pixels, row, int(row.argmax()) if chosen is None else chosen, heat)
+        for pixels, row, heat in zip(pictures, probabilities, np.asarray(maps), strict=True)
+    ]
 
 
 def attention_heat(network: Trained, pictures: "Sequence[np.ndarray]") -> list[dict[str, "np.ndarray"]]:
@@ -155,11 +157,11 @@ def attention_heat(network: Trained, pictures: "Sequence[np.ndarray]") -> list[d
 
 
 def _inputs(network: Trained, pictures: "Sequence[np.ndarray]") -> "jax.Array":
-    import numpy as np
+    import jax.numpy as jnp
 
     from flaxnets.training.step import normalise
 
-    return normalise(np.stack(pictures), network.mean, network.std)
+    return normalise(jnp.stack(pictures), network.mean, network.std)
 
 
 def overlay(pixels: "np.ndarray", heat: "np.ndarray") -> "np.ndarray":
