@@ -52,6 +52,19 @@ class CentreCrop(View):
 
 
 @dataclasses.dataclass(frozen=True)
+class CornerCrop(CentreCrop):
+    """As `CentreCrop`, in a corner of the image: one of the five crops of Krizhevsky et al. 2012, section 4.1."""
+
+    right: bool = False
+    bottom: bool = False
+
+    def box(self, width: int, height: int, random: np.random.Generator) -> tuple[int, int, int, int]:
+        """The square in the corner."""
+        _, _, side, _ = super().box(width, height, random)
+        return (width - side) * self.right, (height - side) * self.bottom, side, side
+
+
+@dataclasses.dataclass(frozen=True)
 class PadAndCrop:
     """The image with `padding` black pixels on each side, cut back to its size at a random place.
 
@@ -72,12 +85,21 @@ class PadAndCrop:
 
 
 @dataclasses.dataclass(frozen=True)
-class RandomFlip:
+class Flip:
+    """Mirror the image from left to right."""
+
+    def __call__(self, pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """Flip uint8 pixels [h, w, c]."""
+        return cv2.flip(pixels, 1).reshape(pixels.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomFlip(Flip):
     """Mirror the image from left to right, one time in two."""
 
     def __call__(self, pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """Flip uint8 pixels [h, w, c], or not."""
-        return cv2.flip(pixels, 1).reshape(pixels.shape) if random.random() < 0.5 else pixels
+        return super().__call__(pixels, random) if random.random() < 0.5 else pixels
 
 
 @dataclasses.dataclass(frozen=True)

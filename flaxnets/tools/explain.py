@@ -79,23 +79,19 @@ def read_picture(file: Path, network: Trained) -> "np.ndarray":
     """What a network is shown of a picture file: uint8 [image_size, image_size, channels]. Raises DataError."""
     import numpy as np
 
-    from flaxnets.data.pipeline import first_view
+    from flaxnets.data.loading import transformed
     from flaxnets.data.pixels import BrokenImageError
 
-    fixed, random = network.transforms, np.random.default_rng(0)  # which transforms for testing ignore
+    fixed = np.random.default_rng(0)  # which transforms for testing ignore
+    name = printable(file)
     try:
-        pixels = first_view(file.read_bytes(), network.channels, fixed[0], random)
+        return transformed(file.read_bytes(), network.channels, network.transforms, fixed)
     except IsADirectoryError as error:
-        raise DataError(
-            f"{printable(file)} is a folder; give the pictures in it, such as {printable(file)}/*."
-        ) from error
+        raise DataError(f"{name} is a folder; give the pictures in it, such as {name}/*.") from error
     except OSError as error:
-        raise DataError(f"Cannot read {printable(file)}: {error.strerror}; give the path of a picture.") from error
+        raise DataError(f"Cannot read {name}: {error.strerror}; give the path of a picture.") from error
     except BrokenImageError as error:
-        raise DataError(f"Cannot use {printable(file)}: {error}. Mend it, or leave it out.") from error
-    for transform in fixed[1:]:
-        pixels = transform(pixels, random)
-    return pixels
+        raise DataError(f"Cannot use {name}: {error}. Mend it, or leave it out.") from error
 
 
 def explain(

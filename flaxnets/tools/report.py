@@ -7,18 +7,19 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flaxnets.errors import ConfigError, RunFolderError
-from flaxnets.tools.options import add_data, add_inference, check_inference, read_data
+from flaxnets.errors import ConfigError
+from flaxnets.tools.evaluate import predict, test_source
+from flaxnets.tools.metrics import Metrics, average, measure
+from flaxnets.tools.options import add_data, add_inference, check_inference
 from flaxnets.tools.outputs import check_new, write_new
 from flaxnets.tools.trained import open_run
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from flaxnets.config import Data
+    from flaxnets.data.sources import Source
     from flaxnets.summaries import Summary
     from flaxnets.tools.explain import Explanation
-    from flaxnets.tools.metrics import Metrics
     from flaxnets.tools.trained import Trained
 
 MOST_WRONG = 12  # pictures a run
@@ -52,7 +53,7 @@ class Report:
     record: dict[str, Any]
     step: int
     lines: list[dict[str, Any]]
-    measured: "Metrics"
+    measured: Metrics
     mistakes: list[Mistake]
     cost: "Summary"
 
@@ -93,10 +94,11 @@ def main(options: list[str], description: str) -> int:
         check_new(arguments.out)
     elif len(arguments.runs) > 1:
         raise ConfigError("A report of several runs belongs to none of them; say where to write it by --out FILE.html.")
-    networks = [_network(run) for run in arguments.runs]
+    networks = [open_run(run) for run in arguments.runs]
+    sources = [test_source([network], arguments) for network in networks]
     reports = [
-        make_report(network, read_data(arguments, network.data), arguments.batch_size, arguments.compilation_cache)
-        for network in networks
+        make_report(network, source, arguments.batch_size, arguments.compilation_cache)
+        for network, source in zip(networks, sources, strict=True)
     ]
     from flaxnets.tools.report_page import page
 
@@ -114,27 +116,24 @@ def main(options: list[str], description: str) -> int:
     return 0
 
 
-def make_report(network: "Trained", data: "Data", batch_size: int, cache: Path) -> Report:
+def make_report(network: "Trained", source: "Source", batch_size: int, cache: Path) -> Report:
     """Test a run's network, and gather what its folder says.
 
     Args:
       network: of a run.
-      data: whose test pictures to use.
+      source: test pictures of the network's classes.
       batch_size, cache: as of `flaxnets.tools.inference.Network`.
 
     Raises:
-      DataError: there are no such data, a picture is broken, or the classes are others.
+      DataError: a picture is broken.
       WeightsError: a logit is not finite.
     """
     import numpy as np
 
     from flaxnets.summaries import summary
-    from flaxnets.tools.evaluate import predict, test_source
-    from flaxnets.tools.metrics import average, measure
     from flaxnets.training.log import read_metrics
 
     assert network.run
-    source = test_source([network], data)
     logits, labels = predict(network, source, [network.transforms], batch_size, cache)
     predicted = average(logits, "probability")
     wrong = np.flatnonzero(predicted.argmax(-1) != labels)
@@ -169,12 +168,6 @@ def _mistakes(network: "Trained", source: Any, worst: "np.ndarray", labels: "np.
         )
         for index, seen in zip(worst, explain(network, pictures), strict=True)
     ]
-
-
-def _network(run: str) -> "Trained":
-    if not Path(run).is_dir():
-        raise RunFolderError(f"There is no run folder {run}; give a folder that `flaxnets train` wrote.")
-    return open_run(run)
 
 
 def _replace(file: Path, content: bytes) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import itertools
 import json
 import logging
 from collections.abc import Sequence
@@ -54,9 +55,24 @@ class Trained:
     @property
     def transforms(self) -> tuple["Transform", ...]:
         """What a decoded picture goes through: pixels [h, w, channels] -> [image_size, image_size, channels], uint8."""
-        from flaxnets.data.augmentation import eval_transforms
+        return self.views()[0]
 
-        return eval_transforms(self.view, self.image_size)
+    def views(self, crops: int = 1, flip: bool = False) -> list[tuple["Transform", ...]]:
+        """Several such ways to see a picture, whose answers are averaged.
+
+        Args:
+          crops: 1 for the view alone, 5 for the central part of the picture and its four corners.
+          flip: each of them mirrored, too.
+        """
+        from flaxnets.data.augmentation import eval_transforms
+        from flaxnets.data.geometry import CentreCrop, CornerCrop, Flip
+
+        views = [eval_transforms(self.view, self.image_size)]
+        if crops == 5:
+            part = (self.image_size, self.view.centre_crop)
+            corners = itertools.product((False, True), repeat=2)
+            views = [(CentreCrop(*part),), *((CornerCrop(*part, right, bottom),) for right, bottom in corners)]
+        return views + [(*view, Flip()) for view in views] if flip else views
 
     @property
     def data(self) -> "Data | None":
@@ -94,14 +110,32 @@ def open_network(source: str, arguments: argparse.Namespace, *, fold: bool = Tru
     Raises:
       FlaxnetsError: there is no such network, it is damaged, or the options do not fit it.
     """
+    if Path(source).is_dir() and (arguments.arch or arguments.options or arguments.classes):
+        raise ConfigError(f"{source} is a run, which knows its network; leave out --arch, --options and --classes.")
+    return _open(source, arguments, fold, untrained)
+
+
+def open_networks(sources: Sequence[str], arguments: argparse.Namespace) -> list[Trained]:
+    """As `open_network`, for several; what a weights file needs is not for the runs beside it."""
+    if all(Path(source).is_dir() for source in sources):
+        return [open_network(source, arguments) for source in sources]
+    return [_open(source, arguments, fold=True, untrained=False) for source in sources]
+
+
+def open_run(folder: str) -> Trained:
+    """The network of a run folder, as it was trained. Raises RunFolderError for anything else."""
+    if not Path(folder).is_dir():
+        raise RunFolderError(f"There is no run folder {folder}; give a folder that `flaxnets train` wrote.")
+    return _of_run(folder)
+
+
+def _open(source: str, arguments: argparse.Namespace, fold: bool, untrained: bool) -> Trained:
     if arguments.image_size is not None and arguments.image_size < 1:
         raise ConfigError(f"--image-size cannot be {arguments.image_size}; give a whole number above 0.")
     if arguments.centre_crop is not None and not 0 < arguments.centre_crop <= 1:
         raise ConfigError(f"--centre-crop cannot be {arguments.centre_crop}; give a share above 0, at most 1.")
     path, options = Path(source), read_options(arguments.options)
     if path.is_dir():
-        if arguments.arch or options or arguments.classes:
-            raise ConfigError(f"{source} is a run, which knows its network; leave out --arch, --options and --classes.")
         opened = _of_run(source)
     elif path.is_file() or path.suffix in FILES:
         opened = _of_file(source, arguments.arch, options, arguments.classes)

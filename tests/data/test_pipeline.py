@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from flaxnets.config import Augmentation, Data
-from flaxnets.data import augmentation, geometry, images, pipeline, pixels
+from flaxnets.data import augmentation, geometry, images, loading, pipeline, pixels
 from flaxnets.data.sources import Source
 from flaxnets.data.tfds_source import tfds_sources
 from flaxnets.errors import DataError
@@ -183,7 +183,7 @@ def test_a_large_jpeg_is_seen_as_if_it_were_decoded_whole():
     for view in (geometry.Resize(100), geometry.CentreCrop(64), geometry.RandomResizedCrop(32)):
         for seed in range(5):
             source = Source([example], ("a",), 3, mirrors=False)
-            seen, _ = pipeline.load(source, 0, [view], np.random.default_rng(seed))
+            seen, _ = loading.load(source, 0, [view], np.random.default_rng(seed))
             whole = view(pixels.decode(example["image"], 3), np.random.default_rng(seed))
             assert abs(seen.astype(int) - whole).mean() < 3
 
