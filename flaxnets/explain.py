@@ -37,7 +37,8 @@ def grad_cam(
       model: in inference mode, with a classifier.
       images: [b, h, w, c], normalised.
       classes: [b], the class to explain of each image; if None the one with the largest logit.
-      stage: whose output is the feature map, from 0; the last one if None.
+      stage: whose output is the feature map, from 0; if None the last one, or where the images are so small that its
+        map has less than 4x4 pixels, the last one that has more.
 
     Returns:
       Maps [b, h, w] from 0 to 1, the strongest part of each image, or all 0 where nothing speaks for the class; and the
@@ -53,7 +54,7 @@ def grad_cam(
         stages = ", ".join(map(str, range(count)))
         raise ArchitectureError(f"There is no stage {stage}; choose one of the network's stages: {stages}.")
     definition, state = nnx.split(model)
-    return _grad_cam(definition, state, images, classes, count - 1 if stage is None else stage)
+    return _grad_cam(definition, state, images, classes, stage)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
@@ -62,27 +63,30 @@ def _grad_cam(
     state: Any,
     images: jax.Array,
     classes: jax.Array | None,
-    stage: int,
+    stage: int | None,
 ) -> tuple[jax.Array, jax.Array]:
     model = nnx.merge(definition, state)
     classifier = model.classifier
     if classifier is None:
         raise ArchitectureError("A model without a classifier has no class to explain; give one that has classes.")
 
+    maps = model.features(images)
+    chosen = max((i for i, each in enumerate(maps) if min(each.shape[1:3]) >= 4), default=0) if stage is None else stage
+    features = maps[chosen].astype(jnp.float32)
+
     def logits_of(x: jax.Array) -> jax.Array:
-        for blocks in model.stages[stage + 1 :]:
+        for blocks in model.stages[chosen + 1 :]:
             for block in blocks:
                 x = block(x)
         return classifier(model.head(x)).astype(jnp.float32)
 
-    features = model.features(images)[stage].astype(jnp.float32)
     logits, gradient = jax.vjp(logits_of, features)
     classes = logits.argmax(-1) if classes is None else classes
     channel_weights = gradient(jax.nn.one_hot(classes, logits.shape[-1]))[0].mean((1, 2), keepdims=True)
-    maps = jax.nn.relu((features * channel_weights).sum(-1))
-    maps = jax.image.resize(maps, images.shape[:3], "linear")
-    strongest = maps.max((1, 2), keepdims=True)
-    return jnp.where(strongest > 0, maps / jnp.where(strongest > 0, strongest, 1), 0), logits
+    heat = jax.nn.relu((features * channel_weights).sum(-1))
+    heat = jax.image.resize(heat, images.shape[:3], "linear")
+    strongest = heat.max((1, 2), keepdims=True)
+    return jnp.where(strongest > 0, heat / jnp.where(strongest > 0, strongest, 1), 0), logits
 
 
 def attention(model: ImageClassifier, images: jax.Array) -> dict[str, Weighing]:

@@ -124,6 +124,16 @@ def test_the_predicted_class_is_explained_where_none_is_given(trained):
     np.testing.assert_array_equal(maps, explain.grad_cam(trained, images, logits.argmax(-1))[0])
 
 
+def test_of_small_images_the_last_stage_with_a_map_is_weighed(trained):
+    images, labels, _ = patches(2, 1005)
+    small = images[:, 9:23, 9:23]  # 14 pixels: 7 after the first stage, 4 after the second
+    tiny = images[:, 10:22, 10:22]  # 12 pixels: 6 and 3
+    for given, stage in ((small, 1), (tiny, 0)):
+        np.testing.assert_array_equal(
+            explain.grad_cam(trained, given, labels)[0], explain.grad_cam(trained, given, labels, stage)[0]
+        )
+
+
 def test_a_class_for_which_nothing_speaks_has_an_empty_map(trained):
     images, labels, _ = patches(2, 1003)
     blank = nnx.clone(trained)

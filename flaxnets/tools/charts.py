@@ -74,7 +74,8 @@ def _thin(series: Series) -> tuple[np.ndarray, np.ndarray]:
     """At most MOST_POINTS points: means of as many groups of neighbours."""
     parts = min(len(series.xs), MOST_POINTS)
     xs, ys = (
-        [group.mean() for group in np.array_split(np.asarray(values, float), parts)] for values in (series.xs, series.ys)
+        [group.mean() for group in np.array_split(np.asarray(values, float), parts)]
+        for values in (series.xs, series.ys)
     )
     return np.array(xs), np.array(ys)
 
@@ -84,7 +85,7 @@ def _ticks(values: np.ndarray, most: int) -> np.ndarray:
     low, high = values.min(), values.max()
     if low == high:
         low, high = low - (abs(low) or 1) / 10, high + (abs(high) or 1) / 10
-    return MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    return np.asarray(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
 
 
 def _place(value: float, ticks: np.ndarray, start: float, end: float) -> float:

@@ -48,7 +48,9 @@ def main(options: list[str], description: str) -> int:
     parser.add_argument("images", metavar="IMAGE", nargs="+", type=Path, help="picture files")
     parser.add_argument("--out", type=Path, default=Path("explained.png"), help="PNG file; default: explained.png")
     parser.add_argument("--class", dest="chosen", metavar="NAME", help="class to explain; default: the predicted one")
-    parser.add_argument("--stage", type=int, help="stage whose feature map is weighed, from 0; default: the last one")
+    parser.add_argument(
+        "--stage", type=int, help="stage whose feature map is weighed, from 0; default: the last one with 4x4 pixels"
+    )
     parser.add_argument(
         "--attention",
         action="store_true",

@@ -67,11 +67,16 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """The figures, as JSON values."""
-        mistakes = [
-            {"image": each.name, "label": each.label, "predicted": each.predicted} for each in self.mistakes
-        ]
+        mistakes = [{"image": each.name, "label": each.label, "predicted": each.predicted} for each in self.mistakes]
         cost = {"params": self.cost.params, "macs": self.cost.macs}
-        return {"name": self.name, "step": self.step, **cost, **self.speed(), **self.measured.as_json(), "mistakes": mistakes}
+        return {
+            "name": self.name,
+            "step": self.step,
+            **cost,
+            **self.speed(),
+            **self.measured.as_json(),
+            "mistakes": mistakes,
+        }
 
 
 def main(options: list[str], description: str) -> int:

@@ -3,6 +3,7 @@
 import base64
 import io
 import itertools
+from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
@@ -56,9 +57,7 @@ def page(reports: list[Report]) -> str:
     }
     sections = {title: content for title, content in sections.items() if content}
     links = (tag("a", title, href=f"#{title.lower()}") for title in sections)
-    parts = (
-        tag("section", tag("h2", title), *content, id=title.lower()) for title, content in sections.items()
-    )
+    parts = (tag("section", tag("h2", title), *content, id=title.lower()) for title, content in sections.items())
     names = ", ".join(report.name for report in reports)
     style = (resources.files("flaxnets.tools") / "report.css").read_text(encoding="utf-8")
     head = tag(
@@ -73,13 +72,11 @@ def page(reports: list[Report]) -> str:
     return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
 
 
-def _by_run(reports: list[Report], section: Any) -> list[Html]:
-    """A section's part of each run, under the run's name where there are several."""
-    parts = []
-    for report in reports:
-        parts += [tag("h3", report.name)] if len(reports) > 1 else []
-        parts += section(report)
-    return parts
+def _by_run(reports: list[Report], section: Callable[[Report], list[Html]]) -> list[Html]:
+    """A section's part of each run, side by side under their names where there are several."""
+    if len(reports) == 1:
+        return section(reports[0])
+    return [tag("div", *(tag("div", tag("h3", each.name), *section(each)) for each in reports), class_="sides")]
 
 
 def _differences(reports: list[Report]) -> list[Html]:
@@ -179,7 +176,10 @@ def _picture(mistake: Mistake) -> Html:
     coarse = "coarse" if max(seen.heat.shape) <= COARSE else None
     images = (
         tag("img", src=_data_uri(pixels), alt=text, class_=coarse)
-        for pixels, text in ((seen.pixels, f"a picture of {mistake.label}"), (overlay(seen.pixels, seen.heat), "heat map"))
+        for pixels, text in (
+            (seen.pixels, f"a picture of {mistake.label}"),
+            (overlay(seen.pixels, seen.heat), "heat map"),
+        )
     )
     caption = tag(
         "figcaption",
@@ -209,7 +209,7 @@ def _cost(report: Report) -> list[Html]:
     rows = [
         [
             name.replace("stages", "stage"),
-            shape_text(layers[-1].output_shape),
+            shape_text(layers[-1].output_shape[1:]),
             count_text(sum(layer.params for layer in layers)),
             count_text(sum(layer.macs for layer in layers)),
             count_text(layers[-1].receptive_field),
@@ -218,7 +218,7 @@ def _cost(report: Report) -> list[Html]:
     ]
     rows.append(["all", "", count_text(found.params), count_text(found.macs), ""])
     layers = [
-        [row.path or row.kind, row.kind, shape_text(row.output_shape), count_text(row.params), count_text(row.macs)]
+        [row.path or row.kind, row.kind, shape_text(row.output_shape[1:]), count_text(row.params), count_text(row.macs)]
         for row in found.rows
     ]
     every = table(["layer", "kind", "output", "parameters", "multiply-adds"], layers, class_="figures")
@@ -238,9 +238,16 @@ def _configuration(report: Report) -> list[Html]:
     settings = [[name, _value(value)] for name, value in record["settings"].items()]
     return [
         table(["setting", "value"], settings, class_="words"),
-        tag("details", tag("summary", "Command and versions"), table(["", ""], [[k, _value(v)] for k, v in rows.items()], class_="words")),
+        tag(
+            "details",
+            tag("summary", "Command and versions"),
+            table(["", ""], [[k, _value(v)] for k, v in rows.items()], class_="words"),
+        ),
     ]
 
 
 def _value(value: Any) -> str:
-    return "-" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    """A setting as a person would write it."""
+    if isinstance(value, list):
+        return ", ".join(map(_value, value))
+    return "-" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
