@@ -137,7 +137,7 @@ def _classes(report: Report) -> list[Html]:
         [each["name"], *(f"{each[figure]:.1%}" for figure in ("precision", "recall", "f1")), f"{each['count']:,}"]
         for each in sorted(report.measured.classes, key=lambda each: each["f1"])
     ]
-    return [table(["class, hardest first", "precision", "recall", "F1", "pictures"], rows, class_="figures")]
+    return [table(["hardest first", "precision", "recall", "F1", "pictures"], rows, class_="figures")]
 
 
 def _confusion(report: Report) -> list[Html]:
