@@ -18,6 +18,7 @@ TOOLS = {
     "explain": ("explain", "Write a picture of where a network looks: Grad-CAM, and its attention layers."),
     "evaluate": ("evaluate", "Measure how good trained networks are on a data set, each and as an ensemble."),
     "report": ("report", "Write an HTML file of what runs were, how they went, what they reached, where they fail."),
+    "predict": ("predict", "Tell the classes of pictures, from a file, a folder or a list of names."),
     "bench": ("bench", "Time an architecture's training step or inference, alone or beside another framework's."),
     "convert": ("convert", "Rewrite a checkpoint in the names of torchvision, timm or flaxnets, as safetensors."),
     "prepare": ("prepare", "Download a data set of TensorFlow Datasets and prepare it for training."),

@@ -95,7 +95,7 @@ def _files_of(root: Path, class_names: list[str]) -> tuple[list[str], list[int]]
         )
     files, labels = [], []
     for label, name in enumerate(class_names):
-        found = sorted(_images(root / name), key=os.fsencode) if (root / name).is_dir() else []
+        found = sorted(images_in(root / name), key=os.fsencode) if (root / name).is_dir() else []
         files += found
         labels += [label] * len(found)
     return files, labels
@@ -113,17 +113,20 @@ def _folders(folder: Path) -> list[str]:
     return sorted(names, key=os.fsencode)
 
 
-def _images(folder: Path) -> Iterator[str]:
-    """Image files in a folder and those within it. Links are followed, to no folder twice: they may run in circles."""
+def images_in(folder: Path) -> Iterator[str]:
+    """Image files in a folder and those within it, by their names, without hidden ones.
+
+    Links are followed, to no folder twice: they may run in circles. Raises DataError where a folder cannot be read.
+    """
     waiting, seen = [folder], {_identity(folder.parent)}
     while waiting:
         here = waiting.pop()
         if _identity(here) in seen:
             continue
         seen.add(_identity(here))
-        waiting += [here / name for name in _folders(here)]
+        waiting += [here / name for name in reversed(_folders(here))]
         with os.scandir(here) as entries:
-            for entry in entries:
+            for entry in sorted(entries, key=lambda entry: os.fsencode(entry.name)):
                 if entry.name.lower().endswith(EXTENSIONS) and not entry.name.startswith(".") and not entry.is_dir():
                     yield entry.path
 

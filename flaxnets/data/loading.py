@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from flaxnets.data.augmentation import Transform
-from flaxnets.data.geometry import View
-from flaxnets.data.pixels import BrokenImageError, EncodedImage, decode, resize, with_channels
+from flaxnets.data.geometry import CentreCrop, View
+from flaxnets.data.pixels import BrokenImageError, EncodedImage, resize, with_channels
 from flaxnets.data.sources import Source
 from flaxnets.errors import DataError, printable
 
@@ -50,20 +50,28 @@ def transformed(
 
 
 def _first_view(image: bytes | np.ndarray, channels: int, first: Transform, random: np.random.Generator) -> np.ndarray:
-    """`first` of the decoded image. Of a large JPEG, no more is decoded than the view has pixels."""
+    """`first` of the decoded image. Of a large JPEG, no more is decoded than the view has use for."""
     if isinstance(image, np.ndarray):
         return first(with_channels(image, channels), random)
-    if not isinstance(first, View):
-        return first(decode(image, channels), random)
     encoded = EncodedImage(image)
+    if isinstance(first, CentreCrop):
+        # Four times as many pixels as are shown: on average a tenth of a level of 256 beside the whole image.
+        shrink = _shrink(min(encoded.width, encoded.height), 4 * first.shorter)
+        return first(encoded.decode(channels, shrink), random)
+    if not isinstance(first, View):
+        return first(encoded.decode(channels), random)
     left, top, width, height = first.box(encoded.width, encoded.height, random)
-    shrink = next(shrink for shrink in (8, 4, 2, 1) if shrink == 1 or min(width, height) >= shrink * first.size)
-    pixels = encoded.decode(channels, shrink, draft=True)
+    pixels = encoded.decode(channels, _shrink(min(width, height), first.size), draft=True)
     # Where the decoder could not shrink, the ratios are 1.
     down, across = pixels.shape[0] / encoded.height, pixels.shape[1] / encoded.width
     rows = slice(round(top * down), round((top + height) * down))
     columns = slice(round(left * across), round((left + width) * across))
     return resize(pixels[rows, columns], first.size, first.size)
+
+
+def _shrink(side: int, least: int) -> int:
+    """The strongest of a JPEG decoder's reductions that leaves so many pixels of a side."""
+    return next(shrink for shrink in (8, 4, 2, 1) if shrink == 1 or side >= shrink * least)
 
 
 def default_workers() -> int:

@@ -1,15 +1,13 @@
 """`flaxnets augment-preview`: a picture of what the network is trained on, with the labels."""
 
 import argparse
-import io
 from pathlib import Path
 
 from flaxnets.config import Run, parse_run
-from flaxnets.errors import DataError
+from flaxnets.tools.grid import picture_grid
+from flaxnets.tools.outputs import check_new, write_new
 
 STEPS, IMAGES = 4, 8  # rows and columns of the picture
-CELL = 112  # least width of an image in the picture, in pixels
-CAPTION, MARGIN = 40, 8  # height below an image and space around it, in pixels
 
 
 def main(options: list[str], description: str) -> int:
@@ -23,18 +21,8 @@ def main(options: list[str], description: str) -> int:
     parser.add_argument("--out", type=Path, default=Path("preview.png"), help="PNG file to write; default: preview.png")
     arguments, rest = parser.parse_known_args(options)
     run = parse_run(rest)
-    if arguments.out.exists():
-        raise DataError(_exists(arguments.out))
-    png = preview(run)
-    try:
-        with arguments.out.open("xb") as file:
-            file.write(png)
-    except FileExistsError as error:
-        raise DataError(_exists(arguments.out)) from error
-    except OSError as error:
-        raise DataError(
-            f"Cannot write {arguments.out}: {error.strerror}; choose another place by --out FILE.png."
-        ) from error
+    check_new(arguments.out)
+    write_new(arguments.out, preview(run))
     print(f"The first {STEPS} steps, a row each, are in {arguments.out}.")
     return 0
 
@@ -65,7 +53,7 @@ def preview(run: Run) -> bytes:
             for label, other, share in zip(inputs.labels, inputs.others, inputs.share, strict=True)
         )
         rows.append(list(zip(images, names, strict=False)))
-    return _png(rows)
+    return picture_grid(rows)
 
 
 def caption(label: str, other: str, share: float) -> str:
@@ -73,31 +61,3 @@ def caption(label: str, other: str, share: float) -> str:
     if other == label or share > 0.995:
         return label
     return f"{share:.0%} {label}\n+ {1 - share:.0%} {other}"
-
-
-def _png(rows: list) -> bytes:
-    """A grid of images [h, w, c], enlarged by a whole number if they are small, with their captions below."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    height, width, channels = rows[0][0][0].shape
-    scale = -(-CELL // width)
-    cell = width * scale + MARGIN, height * scale + CAPTION
-    grid = Image.new("RGB", (len(rows[0]) * cell[0] + MARGIN, len(rows) * cell[1] + MARGIN), "white")
-    draw = ImageDraw.Draw(grid)
-    font = ImageFont.load_default(14)
-    for row, pictures in enumerate(rows):
-        for column, (pixels, text) in enumerate(pictures):
-            image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
-            left, top = MARGIN + column * cell[0], MARGIN + row * cell[1]
-            grid.paste(image.resize((width * scale, height * scale), Image.Resampling.NEAREST), (left, top))
-            for line, words in enumerate(text.splitlines()):
-                while draw.textlength(words, font) > width * scale:
-                    words = words[:-2] + "…"
-                draw.text((left, top + height * scale + 2 + 17 * line), words, "black", font)
-    png = io.BytesIO()
-    grid.save(png, "PNG")
-    return png.getvalue()
-
-
-def _exists(file: Path) -> str:
-    return f"{file} exists already and is left as it is; choose another file by --out FILE.png."

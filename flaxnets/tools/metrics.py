@@ -3,6 +3,7 @@
 import dataclasses
 import io
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any, Literal
 
 import numpy as np
@@ -112,7 +113,7 @@ def draw_reliability(measured: Sequence[tuple[str, Metrics]]) -> bytes:
                 axes.bar(number / BINS, high - low, 1 / BINS, low, align="edge", color="#d1495b55", edgecolor="#d1495b")
         axes.plot((0, 1), (0, 1), color="grey", linestyle="--", linewidth=1)
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy", aspect="equal")
-        axes.set_title(f"{name}\ncalibration error {each.ece:.1%}", fontsize=10, parse_math=False)
+        axes.set_title(f"{PurePath(name).name}\ncalibration error {each.ece:.1%}", fontsize=10, parse_math=False)
     return _png(figure)
 
 

@@ -11,17 +11,22 @@ class Progress:
 
     Args:
       what: is being done.
-      total: how often `advance` will be called.
+      total: how often `advance` will be called; None if that is not known.
+      hidden: show nothing, as where the results themselves go to the terminal.
     """
 
-    def __init__(self, what: str, total: int):
+    def __init__(self, what: str, total: int | None, *, hidden: bool = False):
         from rich import progress
         from rich.console import Console
 
         console = Console(stderr=True)
         columns = (progress.TextColumn(what), progress.BarColumn(), progress.MofNCompleteColumn())
         self._bar = progress.Progress(
-            *columns, progress.TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+            *columns,
+            progress.TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=hidden or not console.is_terminal,
         )
         self._task = self._bar.add_task(what, total=total)
 

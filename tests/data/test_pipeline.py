@@ -185,7 +185,7 @@ def test_a_large_jpeg_is_seen_as_if_it_were_decoded_whole():
             source = Source([example], ("a",), 3, mirrors=False)
             seen, _ = loading.load(source, 0, [view], np.random.default_rng(seed))
             whole = view(pixels.decode(example["image"], 3), np.random.default_rng(seed))
-            assert abs(seen.astype(int) - whole).mean() < 3
+            assert abs(seen.astype(int) - whole).mean() < (0.3 if isinstance(view, geometry.CentreCrop) else 3)
 
 
 def test_statistics_are_those_of_the_pixels(digits):

@@ -10,7 +10,8 @@ from PIL import Image
 from flaxnets.config import parse_run
 from flaxnets.data.images import open_images
 from flaxnets.errors import FlaxnetsError
-from flaxnets.tools.augment_preview import CAPTION, IMAGES, MARGIN, STEPS, caption, main, preview
+from flaxnets.tools.augment_preview import IMAGES, STEPS, caption, main, preview
+from flaxnets.tools.grid import CAPTION, MARGIN
 
 
 def test_a_cell_is_an_image_of_the_batch_that_device_0_trains_on(data_dir):
@@ -64,14 +65,17 @@ def test_the_command_writes_a_picture_once(data_dir, tmp_path, monkeypatch, caps
     assert Image.open(io.BytesIO(written)).format == "PNG"
     with pytest.raises(FlaxnetsError) as error:
         main(options, "")
-    assert str(error.value) == ("seen.png exists already and is left as it is; choose another file by --out FILE.png.")
+    assert str(error.value) == ("seen.png exists already and is left as it is; choose another name.")
     assert (tmp_path / "seen.png").read_bytes() == written
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--out", "none/seen.png"], "Cannot write none/seen.png: No such file or directory; choose another place by"),
+        (
+            ["--out", "none/seen.png"],
+            "Cannot write none/seen.png: there is no folder none; make it, or choose another place.",
+        ),
         (["--augmentation.mixd", "1"], "There is no option '--augmentation.mixd'. Did you mean --augmentation.mixup"),
         (["--experiment", "none.toml"], "Cannot read none.toml: No such file or directory"),
     ],
