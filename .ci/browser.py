@@ -1,7 +1,7 @@
 """Opens a report in a real Chromium: `python .ci/browser.py REPORT.html FOLDER`.
 
-Asserts that nothing is loaded or refused, that nothing is wider than a phone, that every picture is shown, that dark mode
-is dark and that it prints; and writes screenshots to FOLDER, for people to look at. Needs Debian's package `chromium`.
+Asserts that nothing is loaded or refused, nothing is wider than a phone, every picture is shown, dark mode is dark, and
+that it prints; writes screenshots to FOLDER, for people to look at. Needs Debian's package `chromium`.
 """
 
 import json

@@ -21,6 +21,7 @@ TOOLS = {
     "predict": ("predict", "Tell the classes of pictures, from a file, a folder or a list of names."),
     "bench": ("bench", "Time an architecture's training step or inference, alone or beside another framework's."),
     "convert": ("convert", "Rewrite a checkpoint in the names of torchvision, timm or flaxnets, as safetensors."),
+    "export": ("export", "Write a trained network in a form that others can use: safetensors with a model card."),
     "prepare": ("prepare", "Download a data set of TensorFlow Datasets and prepare it for training."),
     "check-data": ("check_data", "List the images of a data set that cannot be used, and count the others."),
     "bench-data": ("bench_data", "Measure how many images a second are read, decoded, augmented and on the device."),
