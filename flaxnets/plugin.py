@@ -92,10 +92,13 @@ class Layout:
       name: `name(path, model)` -> the module's name there, such as `layer1.0.conv2` for the path
         `("stages", "0", "0", "spatial", "convolution")`. It is asked for every module that holds tensors.
       pointwise: last parts of the names of modules that are 1x1 convolutions there, and linear layers here.
+      networks: what that library calls the networks that, with default options, compute the same from these tensors, by
+        their names here; the weights of others have the layout, but no network there to load them.
     """
 
     name: Callable[[tuple[str, ...], ImageClassifier], str]
     pointwise: frozenset[str] = frozenset()
+    networks: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

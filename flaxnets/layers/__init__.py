@@ -1,6 +1,6 @@
 """What architectures are built with; everything here is public to plugins."""
 
-from flaxnets.layers.attention import CBAM, ChannelAttention, SpatialAttention, SqueezeExcite
+from flaxnets.layers.attention import CBAM, Attention, ChannelAttention, SpatialAttention, SqueezeExcite
 from flaxnets.layers.channels import round_channels
 from flaxnets.layers.checks import require_choice, require_odd, require_positive, require_rate
 from flaxnets.layers.convolution import Convolution, convolve
@@ -12,6 +12,7 @@ from flaxnets.layers.pooling import AveragePool, GlobalMean, MaxPool
 
 __all__ = [
     "CBAM",
+    "Attention",
     "AveragePool",
     "BatchNorm",
     "ChannelAttention",

@@ -15,7 +15,19 @@ from flaxnets.layers.norm import ConvNorm
 from flaxnets.layers.pooling import largest
 
 
-class SqueezeExcite(nnx.Module):
+class Attention(nnx.Module):
+    """Weighs a feature map: [b, h, w, c] -> [b, h, w, c]. `flaxnets explain` shows the weights of every such layer."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Weigh feature maps [b, h, w, c]."""
+        return x * self.weights(x)
+
+    def weights(self, x: jax.Array) -> jax.Array:
+        """What feature maps [b, h, w, c] are multiplied by: [b, 1, 1, c] for channels, [b, h, w, 1] for pixels."""
+        raise NotImplementedError
+
+
+class SqueezeExcite(Attention):
     """Weighs channels by what their means say: [b, h, w, c] -> [b, h, w, c].
 
     Args:
@@ -42,13 +54,12 @@ class SqueezeExcite(nnx.Module):
         self.expand = _linear(hidden, channels, dtype=dtype, rngs=rngs)
         self.gate = gate
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Weigh feature maps [b, h, w, c]."""
-        weights = self.gate(self.expand(jax.nn.relu(self.reduce(x.mean((1, 2))))))
-        return x * weights[:, None, None, :]
+    def weights(self, x: jax.Array) -> jax.Array:
+        """Weights of the channels, [b, 1, 1, c]."""
+        return self.gate(self.expand(jax.nn.relu(self.reduce(x.mean((1, 2))))))[:, None, None, :]
 
 
-class ChannelAttention(nnx.Module):
+class ChannelAttention(Attention):
     """Weighs channels by their means and maxima, which one two-layer perceptron reads: [b, h, w, c] -> [b, h, w, c].
 
     Args:
@@ -76,17 +87,17 @@ class ChannelAttention(nnx.Module):
         self.reduce = linear(channels, hidden)
         self.expand = linear(hidden, channels)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Weigh feature maps [b, h, w, c]."""
+    def weights(self, x: jax.Array) -> jax.Array:
+        """Weights of the channels, [b, 1, 1, c]."""
         maxima = largest(x.reshape(x.shape[0], -1, x.shape[-1]), axis=1)[:, 0]
         weights = jax.nn.sigmoid(self._perceptron(x.mean((1, 2))) + self._perceptron(maxima))
-        return x * weights[:, None, None, :]
+        return weights[:, None, None, :]
 
     def _perceptron(self, pooled: jax.Array) -> jax.Array:
         return self.expand(jax.nn.relu(self.reduce(pooled)))
 
 
-class SpatialAttention(nnx.Module):
+class SpatialAttention(Attention):
     """Weighs pixels by the maximum and mean over their channels, which a convolution mixes: [b, h, w, c] -> the same.
 
     Args:
@@ -110,10 +121,10 @@ class SpatialAttention(nnx.Module):
         else:
             self.mix = Convolution(2, 1, kernel_size, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Weigh feature maps [b, h, w, c]."""
+    def weights(self, x: jax.Array) -> jax.Array:
+        """Weights of the pixels, [b, h, w, 1]."""
         pooled = jnp.concatenate([largest(x, axis=-1), x.mean(-1, keepdims=True)], axis=-1)
-        return x * jax.nn.sigmoid(self.mix(pooled))
+        return jax.nn.sigmoid(self.mix(pooled))
 
 
 class CBAM(nnx.Module):

@@ -48,7 +48,7 @@ def main(options: list[str], description: str) -> int:
     if arguments.out:
         check_new(arguments.out)
     networks = open_networks(arguments.networks, arguments)
-    source = _test_source(networks, arguments)
+    source = test_source(networks, arguments)
     views = [network.views(arguments.crops, arguments.flip) for network in networks]
     logits = []
     labels = np.zeros(0, int)
@@ -117,7 +117,7 @@ def predict(
     return found, np.array(labels)
 
 
-def _test_source(networks: list[Trained], arguments: argparse.Namespace) -> "Source":
+def test_source(networks: list[Trained], arguments: argparse.Namespace) -> "Source":
     """The pictures to evaluate on. Raises DataError where the networks' classes are others than theirs."""
     from flaxnets.data import check, sources
 

@@ -40,11 +40,11 @@ def _table(rows: tuple[Row, ...], width: int) -> Table:
         # header, text of a row, justification, least width of the terminal
         ("layer", lambda row: row.path or row.kind, "left", 0),
         ("kind", lambda row: row.kind, "left", 100),
-        ("output", lambda row: _shape(row.output_shape), "left", 60),
-        ("parameters", lambda row: _count(row.params), "right", 0),
-        ("multiply-adds", lambda row: _count(row.macs), "right", 0),
-        ("field", lambda row: _count(row.receptive_field), "right", 80),
-        ("stride", lambda row: _count(row.stride), "right", 100),
+        ("output", lambda row: shape_text(row.output_shape), "left", 60),
+        ("parameters", lambda row: count_text(row.params), "right", 0),
+        ("multiply-adds", lambda row: count_text(row.macs), "right", 0),
+        ("field", lambda row: count_text(row.receptive_field), "right", 80),
+        ("stride", lambda row: count_text(row.stride), "right", 100),
     ]
     shown = [column for column in columns if column[-1] <= width]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -58,7 +58,7 @@ def _table(rows: tuple[Row, ...], width: int) -> Table:
 def _totals(found: Summary) -> Table:
     table = Table.grid(padding=(0, 2))
     rows = {
-        found.name: f"input {_shape(found.input_shape)}",
+        found.name: f"input {shape_text(found.input_shape)}",
         "parameters": f"{found.params:,}, and {found.batch_stats:,} running averages",
         "multiply-adds": f"{found.macs:,} an image",
         "receptive field": f"{found.receptive_field} pixels, stride {found.stride}",
@@ -70,11 +70,12 @@ def _totals(found: Summary) -> Table:
     return table
 
 
-def _shape(shape: tuple[int, ...]) -> str:
+def shape_text(shape: tuple[int, ...]) -> str:
+    """`1x7x7x512`."""
     return "x".join(map(str, shape))
 
 
-def _count(number: int | None) -> str:
+def count_text(number: int | None) -> str:
     """Whole below a million, then with three digits: 36,864; 118M; 4.09G."""
     if number is None:
         return ""

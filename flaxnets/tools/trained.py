@@ -122,6 +122,13 @@ def open_networks(sources: Sequence[str], arguments: argparse.Namespace) -> list
     return [_open(source, arguments, fold=True, untrained=False) for source in sources]
 
 
+def open_run(folder: str) -> Trained:
+    """The network of a run folder, as it was trained. Raises RunFolderError for anything else."""
+    if not Path(folder).is_dir():
+        raise RunFolderError(f"There is no run folder {folder}; give a folder that `flaxnets train` wrote.")
+    return _of_run(folder)
+
+
 def _open(source: str, arguments: argparse.Namespace, fold: bool, untrained: bool) -> Trained:
     if arguments.image_size is not None and arguments.image_size < 1:
         raise ConfigError(f"--image-size cannot be {arguments.image_size}; give a whole number above 0.")

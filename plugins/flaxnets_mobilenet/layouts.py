@@ -78,10 +78,21 @@ def _position(model: Any, stage: str, block: str, layer: str) -> int:
     return layers.index(layer)
 
 
-TIMM = Layout(_timm, pointwise=frozenset({"conv_reduce", "conv_expand", "conv_head"}))
+TIMM_NETWORKS = {
+    "mobilenet_v1": "mobilenetv1_100",
+    "mobilenet_v2": "mobilenetv2_100",
+    **{f"mobilenet_v2_{width}": f"mobilenetv2_{width}" for width in ("035", "050", "075", "140")},
+    # Its networks of full width have another epsilon in batch norm than torchvision's, after which ours are made.
+    **{f"mobilenet_v3_{size}_075": f"mobilenetv3_{size}_075" for size in ("large", "small")},
+    **{f"mobilenet_v3_{size}_minimal": f"tf_mobilenetv3_{size}_minimal_100" for size in ("large", "small")},
+}
+TORCHVISION_NETWORKS = {name: name for name in ("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small")}
+TIMM = Layout(_timm, pointwise=frozenset({"conv_reduce", "conv_expand", "conv_head"}), networks=TIMM_NETWORKS)
+_V2 = Layout(_torchvision_v2, networks=TORCHVISION_NETWORKS)
+_V3 = Layout(_torchvision_v3, pointwise=frozenset({"fc1", "fc2"}), networks=TORCHVISION_NETWORKS)
 V1 = {"timm": TIMM}
 # The layout of an architecture's source stands first.
-TORCHVISION_V2 = {"torchvision": Layout(_torchvision_v2), "timm": TIMM}
-TORCHVISION_V3 = {"torchvision": Layout(_torchvision_v3, pointwise=frozenset({"fc1", "fc2"})), "timm": TIMM}
+TORCHVISION_V2 = {"torchvision": _V2, "timm": TIMM}
+TORCHVISION_V3 = {"torchvision": _V3, "timm": TIMM}
 TIMM_V2 = dict(reversed(TORCHVISION_V2.items()))
 TIMM_V3 = dict(reversed(TORCHVISION_V3.items()))

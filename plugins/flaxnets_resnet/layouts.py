@@ -1,5 +1,6 @@
 """Names of the ResNet family's tensors in PyTorch: torchvision and timm call alike what both have."""
 
+import dataclasses
 from typing import Any
 
 from flaxnets.plugin import Layout
@@ -35,6 +36,13 @@ def block_name(stage: str, block: str) -> str:
     return f"layer{int(stage) + 1}.{block}"
 
 
-PYTORCH = Layout(pytorch_name, pointwise=frozenset(SQUEEZE_EXCITE.values()))
+BOTH = (
+    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+    *("wide_resnet50_2", "wide_resnet101_2", "resnext50_32x4d", "resnext101_32x8d"),
+)
+PYTORCH = Layout(pytorch_name, pointwise=frozenset(SQUEEZE_EXCITE.values()), networks={name: name for name in BOTH})
+SE_NETWORKS = {f"se_resnet{depth}": f"seresnet{depth}" for depth in (18, 34, 50, 101, 152)}
 TORCHVISION = {"torchvision": PYTORCH, "timm": PYTORCH}
-TIMM = {"timm": PYTORCH}  # what torchvision does not have
+TIMM = {
+    "timm": dataclasses.replace(PYTORCH, networks={"resnet50d": "resnet50d", **SE_NETWORKS})
+}  # torchvision has none
