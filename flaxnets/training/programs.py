@@ -58,15 +58,13 @@ class Program:
         self._cache = cache
         self._code = code
         self._settings = settings
-        self._compiled: Any = None  # what JAX compiled, called with the state's leaves and a batch
+        self._compiled: Any = None  # what JAX compiled
 
     def __call__(self, state: Any, batch: Any) -> Any:
         """Run the step on a state and a batch that lie on the devices."""
-        leaves, structure = jax.tree.flatten(state)
         if not self._compiled:
             self.compile(state, batch)
-        leaves, metrics = self._compiled(leaves, batch)
-        return (jax.tree.unflatten(structure, leaves), metrics) if leaves else metrics
+        return self._compiled(state, batch)
 
     def compile(self, state: Any, batch: Any) -> None:
         """Compile for a state and a batch, or for their shapes."""
@@ -83,8 +81,14 @@ class Program:
             exported = jax.export.export(jax.jit(flat_step))(leaves, batch)
             if file:
                 _save(file, exported)
+        call = exported.call
+
+        def step(state: Any, batch: Any):
+            leaves, metrics = call(jax.tree.leaves(state), batch)
+            return (jax.tree.unflatten(structure, leaves), metrics) if leaves else metrics
+
         donated = 0 if self._donate_state else ()
-        self._compiled = jax.jit(exported.call, donate_argnums=donated).lower(leaves, batch).compile()
+        self._compiled = jax.jit(step, donate_argnums=donated).lower(state, batch).compile()
 
     def memory_bytes(self) -> int:
         """Arguments, results and temporary memory of the compiled step on one device, in bytes."""

@@ -1,5 +1,8 @@
 """The step of one device, run on eight: equal to pmap, and to one device where batch norm allows it."""
 
+import math
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,6 +40,19 @@ def test_gradients_of_eight_devices_equal_those_of_one():
 def test_synchronised_batch_norm_on_eight_devices_equals_one_device():
     step, state, _ = prepared(normed, batch_norm="synchronised")
     assert_close(run(step, state, 8), run(step, state, 1), 2e-5)
+
+
+def test_a_step_communicates_once_and_no_more_than_it_must():
+    """One fused all-reduce: gradients and running averages, and the three sums of the metrics."""
+    step, state, _ = prepared(normed)
+    mesh = mesh_of(8)
+    arguments = meshes.shapes(state, meshes.copied(mesh)), meshes.shapes(BATCH, meshes.split(mesh))
+    program = meshes.data_parallel(step, mesh).lower(*arguments).compile().as_text()
+    results = re.findall(r"= (\S.*?) (?:all-reduce|reduce-scatter|all-gather|collective-permute)(?:-start)?\(", program)
+    assert len(results) == 1
+    shapes = re.findall(r"f32\[([\d,]*)\]", results[0])
+    numbers = sum(math.prod(int(size) for size in shape.split(",") if size) for shape in shapes)
+    assert numbers == sum(array.size for array in jax.tree.leaves((state.params, state.batch_stats))) + 3
 
 
 def test_batch_norm_is_per_device_unless_synchronised():
