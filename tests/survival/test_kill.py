@@ -30,7 +30,7 @@ def test_twenty_kills_change_nothing(start, folder):
             run.wait_for(lambda: list(folder.glob("checkpoints/*-tmp*")))
             time.sleep(random.uniform(0, 0.02))
         else:
-            run.wait_for("steps")
+            run.wait_for("is saved")
             time.sleep(random.uniform(0, 0.2))
         run.kill()
         left = [int(path.name) for path in folder.glob("checkpoints/*") if path.name.isdigit()]
