@@ -7,16 +7,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["FlaxnetsError", "available", "create", "fold_batch_norm", "summary"]
+__all__ = ["FlaxnetsError", "available", "capture", "create", "fold_batch_norm", "summary"]
 
 if TYPE_CHECKING:
     from flaxnets.errors import FlaxnetsError
     from flaxnets.fold import fold_batch_norm
+    from flaxnets.hooks import capture
     from flaxnets.models import create
     from flaxnets.summaries import summary
 
 _HOME = {
     "FlaxnetsError": "flaxnets.errors",
+    "capture": "flaxnets.hooks",
     "create": "flaxnets.models",
     "fold_batch_norm": "flaxnets.fold",
     "summary": "flaxnets.summaries",

@@ -19,6 +19,7 @@ TOOLS = {
     "evaluate": ("evaluate", "Measure how good trained networks are on a data set, each and as an ensemble."),
     "report": ("report", "Write an HTML file of what runs were, how they went, what they reached, where they fail."),
     "predict": ("predict", "Tell the classes of pictures, from a file, a folder or a list of names."),
+    "features": ("features", "Write what a network makes of pictures on its way to the classes."),
     "bench": ("bench", "Time an architecture's training step or inference, alone or beside another framework's."),
     "convert": ("convert", "Rewrite a checkpoint in the names of torchvision, timm or flaxnets, as safetensors."),
     "export": ("export", "Write a trained network in a form that others can use: safetensors with a model card."),

@@ -1,6 +1,5 @@
 """Follows images through a model's program: which layer does which operation, at what cost, and how far it sees."""
 
-import contextvars
 import functools
 import math
 import re
@@ -12,6 +11,7 @@ from flax import nnx
 from jax.extend import core
 
 from flaxnets.errors import ArchitectureError
+from flaxnets.hooks import Hook, hooked
 
 
 class Reach(NamedTuple):
@@ -55,17 +55,14 @@ class Trace:
 
         def run(state: Any, images: jax.Array) -> jax.Array:
             copy = nnx.merge(graph, state)
-            numbers = {}
+            hooks = {}
             for path, module in list(nnx.iter_modules(copy)):
-                numbers[id(module)] = len(self.paths)
+                if callable(module):
+                    hooks[module] = functools.partial(self._recorded, len(self.paths))
                 self.paths.append(path)
                 self.kinds.append(type(module).__name__)
-                object.__setattr__(module, "__class__", _watched(type(module)))
-            token = _WATCH.set((numbers, self.outputs))
-            try:
+            with hooked(hooks):
                 return copy(images)  # pyright: ignore[reportCallIssue]
-            finally:
-                _WATCH.reset(token)
 
         try:
             program = jax.make_jaxpr(run)(state, jax.ShapeDtypeStruct(input_shape, jnp.float32)).jaxpr
@@ -79,6 +76,16 @@ class Trace:
         start = Reach(axes, axes)
         ends = self._follow(program, {program.invars[-1]: start}, self.paths.index(()))
         self.reach = next((end for end in ends if end), start)
+
+    def _recorded(self, number: int, call: Hook, *arguments: Any, **keywords: Any) -> Any:
+        """What module `number` returns; its operations bear the number in their names."""
+        self.outputs.setdefault(number, jax.ShapeDtypeStruct((), jnp.float32))  # takes its place among the layers
+        with jax.named_scope(f"layer_{number}_"):
+            result = call(*arguments, **keywords)
+        arrays = [leaf for leaf in jax.tree.leaves(result) if hasattr(leaf, "shape")]
+        if arrays:
+            self.outputs[number] = jax.ShapeDtypeStruct(arrays[0].shape, arrays[0].dtype)
+        return result
 
     def _follow(
         self, program: core.Jaxpr, reaches: dict[core.Var, Reach], layer: int, times: int = 1
@@ -108,27 +115,6 @@ class Trace:
                 self.costs[owner].append(Cost(macs * times, reach, window is not None))
             reaches |= {v: reach for v, reach in zip(equation.outvars, outputs, strict=False) if reach}
         return [reaches.get(v) if isinstance(v, core.Var) else None for v in program.outvars]
-
-
-_WATCH: contextvars.ContextVar = contextvars.ContextVar("watched modules and their outputs")
-
-
-@functools.cache
-def _watched(kind: type[nnx.Module]) -> type[nnx.Module]:
-    """A class like `kind` whose calls are recorded: the copy of a model that is traced gets it in place of its own."""
-
-    def call(self: nnx.Module, *arguments: Any, **keywords: Any) -> Any:
-        watched, outputs = _WATCH.get()
-        number = watched[id(self)]
-        outputs.setdefault(number, jax.ShapeDtypeStruct((), jnp.float32))  # takes its place among the layers
-        with jax.named_scope(f"layer_{number}_"):
-            result = kind.__call__(self, *arguments, **keywords)
-        arrays = [leaf for leaf in jax.tree.leaves(result) if hasattr(leaf, "shape")]
-        if arrays:
-            outputs[number] = jax.ShapeDtypeStruct(arrays[0].shape, arrays[0].dtype)
-        return result
-
-    return type(kind.__name__, (kind,), {"__call__": call, "__module__": kind.__module__})
 
 
 def _inner_program(equation: core.JaxprEqn) -> core.Jaxpr | None:

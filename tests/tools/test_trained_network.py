@@ -52,9 +52,9 @@ def test_a_run_knows_its_network_and_its_images(trained_run):
 
 
 def test_a_file_has_as_many_classes_and_channels_as_its_tensors_say(tmp_path):
-    model = write(tmp_path / "a.safetensors", num_classes=3, in_channels=1, width=0.125)
+    model = write(tmp_path / "a.safetensors", num_classes=3, in_channels=1, width=0.03)
     (tmp_path / "class_indices.json").write_text('{"0": "daisy", "1": "rose", "2": "tulip"}')
-    network = ["--arch", "resnet18", "--options", "width", 0.125]
+    network = ["--arch", "resnet18", "--options", "width", 0.03]
     opened = open_as(tmp_path / "a.safetensors", *network, "--classes", tmp_path / "class_indices.json")
     assert opened.class_names == ("daisy", "rose", "tulip")
     assert (opened.image_size, opened.channels, len(opened.std)) == (224, 1, 1)
