@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from flaxnets.errors import ArchitectureError
+from flaxnets.hooks import Hook, hooked
 from flaxnets.layers import Attention
 from flaxnets.plugin import ImageClassifier
 
@@ -97,24 +98,26 @@ def attention(model: ImageClassifier, images: jax.Array) -> dict[str, Weighing]:
       images: [b, h, w, c], normalised.
     """
     definition, state = nnx.split(model)
-    paths, weighings = [], []
+    paths = []
 
     def run(state: Any, images: jax.Array) -> list[Weighing]:
         copy = nnx.merge(definition, state)
-        for path, module in list(nnx.iter_modules(copy)):
-            if isinstance(module, Attention):
-                # Of this copy alone: the attribute hides the method of the class. nnx would take it for a part.
-                name = ".".join(map(str, path))
-                object.__setattr__(module, "weights", functools.partial(watched, name, module.weights))
-        copy(images)
-        return weighings
+        weighings = []
 
-    def watched(name: str, weigh: Any, x: jax.Array) -> jax.Array:
-        weights = weigh(x)
-        heat = weights[..., 0] if weights.shape[-1] == 1 else jnp.abs(x * weights).mean(-1)
-        paths.append(name)
-        weighings.append(Weighing(weights, jax.image.resize(heat, images.shape[:3], "linear")))
-        return weights
+        def watch(path: tuple, layer: Attention) -> Hook:
+            def hook(call: Hook, x: jax.Array) -> jax.Array:
+                weights = layer.weights(x)
+                heat = weights[..., 0] if weights.shape[-1] == 1 else jnp.abs(x * weights).mean(-1)
+                paths.append(".".join(map(str, path)))
+                weighings.append(Weighing(weights, jax.image.resize(heat, images.shape[:3], "linear")))
+                return call(x)
+
+            return hook
+
+        layers = [(path, module) for path, module in nnx.iter_modules(copy) if isinstance(module, Attention)]
+        with hooked({layer: watch(path, layer) for path, layer in layers}):
+            copy(images)
+        return weighings
 
     found = jax.jit(run)(state, images)
     return dict(zip(paths, found, strict=True))
