@@ -45,8 +45,8 @@ class Data(Part):
     """Threads that decode images; default: the cores, up to 16."""
     batch_size: int = pydantic.Field(default=64, gt=0)
     """Images a step, over all devices."""
-    image_size: int = pydantic.Field(default=32, gt=0)
-    """Height and width in pixels that images are resized to."""
+    image_size: int | None = pydantic.Field(default=None, gt=0)
+    """Height and width in pixels that images are resized to; default: 32, or with --weights as those were trained."""
     channels: Literal[1, 3] | None = None
     """1 for grey images, 3 for colour; default: as the data set has them."""
 

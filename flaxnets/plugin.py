@@ -82,6 +82,11 @@ def _run(blocks: nnx.List, x: jax.Array) -> jax.Array:
     return x
 
 
+def by_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """Statistics of images, a number a channel, as they are for so many channels: grey has the mean of the colours'."""
+    return values if len(values) == channels else (sum(values) / len(values),) * channels
+
+
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """How another library names the tensors of a model, so that its weights can be read and written.

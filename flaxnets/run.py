@@ -67,13 +67,14 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
     display.show_warnings()
     registry.get(run.arch)
     processes.meet(run.distributed)
+    run, statistics_of_weights = images.decide_input(run)
     devices = mesh.data_mesh(run.data.batch_size)
     mesh.require_equal_parts(run.data.batch_size // devices.size, run.accumulate)
     mix = mixing.mixing_of(run.augmentation, run.data.batch_size // devices.size)
     run_folder = Path(processes.from_first(str(choose_folder(run) if processes.is_first() else "")))
     cache = programs.use_compilation_cache(run.compilation_cache)
     code = programs.loaded_files()
-    data = images.open_images(run.data, run.augmentation, run.seed)
+    data = images.open_images(run.data, run.augmentation, run.seed, statistics_of_weights)
     loaded_for_data = programs.loaded_files()  # more where the data set has to be prepared: no part of the step
 
     steps_per_epoch = data.train_count / run.data.batch_size

@@ -87,6 +87,7 @@ def test_a_run_starts_from_given_weights(flaxnets):
     safetensors.numpy.save_file(weights, flaxnets.folder / "tiny.safetensors")
     # The first step of a warm-up has a rate of 0: what was given is still there after it.
     options = ["train", "--arch", "tiny_net", "--steps", 2, "--data.channels", 3, "--schedule.warmup", "0.04 epochs"]
+    options += ["--data.image-size", 32]
     done = flaxnets(*options, "--weights", "tiny.safetensors", "--evaluate-every", "0.04 epochs")
     assert "The weights are of other classes" in done.stderr
     folder = flaxnets.folder / "runs" / "tiny_net-flaxnets_digits" / "checkpoints" / "1" / "default"
