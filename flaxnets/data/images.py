@@ -37,7 +37,7 @@ def open_images(data: Data, chosen: Augmentation, seed: int) -> Images:
     train, test = check.usable(sources.open_sources(data), data.on_error)
     if data.channels:
         train, test = (dataclasses.replace(source, channels=data.channels) for source in (train, test))
-    eval_transforms = augmentation.eval_transforms(chosen, data.image_size)
+    eval_transforms = augmentation.eval_transforms(chosen, data.test_image_size or data.image_size)
     mean, std = pipeline.pixel_statistics(train, eval_transforms)
     train_transforms = augmentation.train_transforms(chosen, data.image_size, mirrors=train.mirrors, mean=mean)
     part = {"host": jax.process_index(), "hosts": jax.process_count()}
