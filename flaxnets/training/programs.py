@@ -15,7 +15,7 @@ import jax.export
 
 # With YNNPACK, which JAX 0.12 uses on CPUs, a reduction of bfloat16 feature maps that is fused with what comes before
 # it yields NaN.
-WITHOUT_YNNPACK: dict[str, str | bool | int | float] = {"xla_cpu_experimental_ynn_fusion_type": ""}
+WITHOUT_YNNPACK: Any = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
 def use_compilation_cache(folder: Path) -> Path | None:
