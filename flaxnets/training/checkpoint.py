@@ -20,6 +20,9 @@ from flaxnets.training.state import TrainState
 from flaxnets.weights.checksums import by_path, checksums
 
 FORMAT = 1  # of TrainState in a checkpoint; another number is another layout, which this version cannot read
+METADATA_KEYS = {"item_handlers", "metrics", "performance_metrics", "custom_metadata"}  # of Orbax, for a step
+METADATA_KEYS |= {"init_timestamp_nsecs", "commit_timestamp_nsecs"}
+LONGEST_REASON = 300  # characters
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +104,7 @@ class Checkpoints:
             try:
                 state = self._restore(step, like)
             except Exception as error:  # whatever the file formats below make of damaged bytes
-                reason = str(error).strip().split("\n")[0]
+                reason = _reason(error)
             if not processes.any_of(state is None):
                 return cast(TrainState, state)
             self._manager.close()
@@ -140,14 +143,20 @@ class Checkpoints:
             )
 
     def _open(self) -> ocp.CheckpointManager:
+        """Orbax's manager. It reads small files of all steps at once, and would open none where one is damaged."""
         for file in self._folder.glob("*/metrics/metrics"):
-            step = file.parents[1].name
-            try:
-                json.loads(file.read_bytes())
-            except ValueError:  # Orbax reads the metrics of all steps at once, and would open none
-                if step.isdigit() and processes.is_first():
-                    self._set_aside(step, "its metrics are not JSON")
-        return ocp.CheckpointManager(self._folder, options=self._options)
+            self._set_aside_unless(_json_keys(file) is not None, file.parents[1])
+        try:
+            return ocp.CheckpointManager(self._folder, options=self._options)
+        except ValueError:
+            for file in self._folder.glob("*/_CHECKPOINT_METADATA"):
+                self._set_aside_unless((_json_keys(file) or set()) <= METADATA_KEYS, file.parent)
+            processes.any_of(False)  # the others wait for the first
+            return ocp.CheckpointManager(self._folder, options=self._options)
+
+    def _set_aside_unless(self, good: bool, step_folder: Path) -> None:
+        if not good and step_folder.name.isdigit() and processes.is_first():
+            self._set_aside(step_folder.name, "its metadata are not as they were written")
 
     def _complete(self, step: int) -> None:
         """Wait until a step is written, see that it outlives a power failure, and say so."""
@@ -162,7 +171,7 @@ class Checkpoints:
             self._saved(step)
 
     def _fail(self, step: int, error: Exception) -> None:
-        reason = getattr(error, "strerror", None) or str(error).strip().split("\n")[0]
+        reason = _reason(error)
         self._failure = step, reason
         logger.warning("Step %d could not be saved: %s. Training goes on, and the next save tries again.", step, reason)
 
@@ -222,6 +231,20 @@ class Checkpoints:
 
 def _shapes(state: TrainState) -> dict[str, list[int]]:
     return {name: list(array.shape) for name, array in by_path(state).items()}
+
+
+def _json_keys(file: Path) -> set[str] | None:
+    """The keys of a JSON object in a file; None if it holds none."""
+    try:
+        return set(json.loads(file.read_bytes()))
+    except (ValueError, TypeError):
+        return None
+
+
+def _reason(error: Exception) -> str:
+    """An error in few words; TensorStore adds its whole configuration."""
+    text = getattr(error, "strerror", None) or str(error).strip().split("\n")[0].split(" [tensorstore_spec")[0]
+    return text if len(text) <= LONGEST_REASON else f"{text[: LONGEST_REASON // 2]} ... {text[-LONGEST_REASON // 2 :]}"
 
 
 def _flush(path: Path) -> None:
