@@ -10,12 +10,14 @@ import numpy as np
 def checksums(tree: Any) -> dict[str, int]:
     """CRC-32 of the bytes of every array of a tree, by its path, such as `params/stem/kernel`.
 
-    Reads about 4 GB a second, so the 200 MB of a ResNet-50 with momentum take a twentieth of a second.
+    Reads 2 to 4 GB a second: the 200 MB of a ResNet-50 with momentum take up to a tenth of a second.
 
     >>> checksums({"a": {"b": np.zeros(2, np.float32)}})
     {'a/b': 1696784233}
     """
-    return {name: zlib.crc32(np.asarray(array).reshape(-1).view(np.uint8)) for name, array in by_path(tree).items()}
+    return {
+        name: zlib.crc32(np.asarray(array).reshape(-1).view(np.uint8).data) for name, array in by_path(tree).items()
+    }
 
 
 def by_path(tree: Any) -> dict[str, Any]:
