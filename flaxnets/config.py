@@ -3,39 +3,21 @@
 import argparse
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
 from flaxnets.errors import ConfigError, did_you_mean
+from flaxnets.part import Interval, Part
+from flaxnets.recipe import BatchNorm, Optimizer, Schedule
 
 # What may differ between a run and its continuation: none of it changes what is computed.
-NO_RESULT = frozenset({"experiment", "runs", "name", "resume", "keep", "log_every", "compilation_cache"}) | {
+NO_RESULT = frozenset(
+    {"experiment", "runs", "name", "resume", "keep", "log_every", "compilation_cache", "non_finite", "dry_run"}
+) | {
     "data.dir",
     "data.workers",
 }
-
-
-class Part(pydantic.BaseModel):
-    """A frozen group of settings; anything wrong in it raises ConfigError, in one sentence that names the setting."""
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-    section: ClassVar[str] = ""
-
-    @pydantic.model_validator(mode="wrap")
-    @classmethod
-    def _explain(cls, values: Any, handler: pydantic.ModelWrapValidatorHandler) -> Any:
-        try:
-            return handler(values)
-        except pydantic.ValidationError as error:
-            problem = error.errors()[0]
-        place = [step for step in problem["loc"] if isinstance(step, str)]  # a number is a place within the value
-        key = ".".join([*([cls.section] if cls.section else []), *place])
-        if problem["type"] == "extra_forbidden":
-            near = did_you_mean(key, option_names())
-            raise ConfigError(f"There is no setting {key!r}.{near} `flaxnets train --help` lists all.")
-        wanted = problem["msg"][0].lower() + problem["msg"][1:]
-        raise ConfigError(f"{key} cannot be {problem['input']!r}: {wanted}; change --{key.replace('_', '-')}.")
 
 
 class Data(Part):
@@ -60,8 +42,8 @@ class Data(Part):
     """Threads that decode images; default: the cores, up to 16."""
     batch_size: int = pydantic.Field(default=64, gt=0)
     """Images a step, over all devices."""
-    image_size: int = pydantic.Field(default=32, gt=0)
-    """Height and width in pixels that images are resized to."""
+    image_size: int | None = pydantic.Field(default=None, gt=0)
+    """Height and width in pixels that images are resized to; default: 32, or with --weights as those were trained."""
     channels: Literal[1, 3] | None = None
     """1 for grey images, 3 for colour; default: as the data set has them."""
 
@@ -121,27 +103,12 @@ class Augmentation(Part):
     """Put each image into a batch this often, each time changed anew (arXiv:1901.09335); an epoch keeps its length."""
 
 
-class Optimizer(Part):
-    """SGD with Nesterov momentum; the learning rate warms up linearly, then falls as a cosine to 0."""
-
-    section = "optimizer"
-
-    peak_lr: float = pydantic.Field(default=0.1, gt=0)
-    """Highest learning rate, per 256 images of the batch."""
-    warmup_epochs: float = pydantic.Field(default=2.0, ge=0)
-    """Epochs over which the learning rate rises from 0."""
-    momentum: float = pydantic.Field(default=0.9, ge=0, lt=1)
-    """Share of the last update that goes on."""
-    weight_decay: float = pydantic.Field(default=5e-4, ge=0)
-    """L2 penalty on kernels; biases and batch norm have none."""
-
-
 class Run(Part):
     """Train an image classifier, test it as it goes, and keep its checkpoints in a run folder."""
 
     arch: str = "resnet50"
     """Architecture, see `flaxnets list`."""
-    options: dict[str, int | float | bool | str] = {}
+    options: dict[str, int | float | bool | str] = pydantic.Field(default_factory=dict)
     """Options of the architecture, such as `width 0.5`; `flaxnets info ARCH` lists them."""
     weights: Path | None = None
     """Start from these weights: another run's folder, or a .safetensors, .pth or .pt file; a classifier of other
@@ -154,14 +121,27 @@ class Run(Part):
     """Share of the target that is spread over all classes."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the computation; parameters are float32 always."""
-    sync_batch_norm: bool = False
-    """Let batch norm see the batches of all devices, not only its own."""
-    evaluate_every: float = pydantic.Field(default=1.0, gt=0)
-    """Epochs between evaluations; each saves a checkpoint."""
+    loss: Literal["cross_entropy", "binary"] = "cross_entropy"
+    """Cross-entropy over the classes, or the sum of each class's own, as in arXiv:2110.00476."""
+    batch_norm: BatchNorm = "per_device"
+    """Whose images batch norm sees: each device's, those of all devices, or none: it keeps its running averages."""
+    freeze: tuple[str, ...] = ()
+    """Parts that stay as they are, with all before them: `stem`, `stages.0`, ..., `stages` for all of these, `head`."""
+    accumulate: int = pydantic.Field(default=1, gt=0)
+    """Compute each batch in so many parts, one after the other, to save memory."""
+    rematerialise: bool = False
+    """Keep only the feature maps between stages, and compute those inside again for the gradient, to save memory."""
+    ema: float = pydantic.Field(default=0.0, ge=0, lt=1)
+    """Keep a moving average of parameters and batch statistics, of which a step leaves this share, such as 0.9999; it
+    is tested beside them, and chooses the best checkpoint. 0 for none."""
+    non_finite: int = pydantic.Field(default=10, gt=0)
+    """Stop after so many steps in a row whose loss or gradient is not finite; until then each is skipped."""
+    evaluate_every: Interval = "1 epoch"
+    """From one evaluation to the next, such as `500 steps`; each saves a checkpoint."""
     keep: int = pydantic.Field(default=2, gt=0)
     """Newest checkpoints to keep; the best is kept besides."""
-    log_every: int = pydantic.Field(default=5, gt=0)
-    """Steps between lines of metrics.jsonl."""
+    log_every: Interval = "5 steps"
+    """From one line of metrics.jsonl to the next."""
     seed: int = pydantic.Field(default=0, ge=0, lt=2**31)
     """Of initial values, order and augmentation; the same seed gives the same run."""
     experiment: Path | None = None
@@ -172,11 +152,14 @@ class Run(Part):
     """Run folder; default: ARCH-DATASET, numbered if that exists."""
     resume: bool = False
     """Continue a run from its newest checkpoint."""
+    dry_run: bool = False
+    """Say what would be done, and do nothing."""
     compilation_cache: Path = Path("~/.cache/flaxnets/compilation")
     """Where compiled programs are kept, so that the next start is fast."""
     data: Data = Data()
     augmentation: Augmentation = Augmentation()
     optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
 
     @pydantic.field_validator("name")
     @classmethod

@@ -28,6 +28,8 @@ class ImageClassifier(nnx.Module):
       head: last feature map [b, h', w', c'] -> embedding [b, d].
       classifier: embedding -> logits; None gives a model that returns the embedding.
       stride: pixels of the image a pixel of the last feature map; smaller images are refused.
+      rematerialise: set by flaxnets to save memory in training: what is inside a stage is computed again for the
+        gradient.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class ImageClassifier(nnx.Module):
         self.head = head
         self.classifier = classifier
         self.stride = stride
+        self.rematerialise = False
 
     def features(self, images: jax.Array) -> list[jax.Array]:
         """The feature map after each stage, [b, h_i, w_i, c_i] each, first stage first.
@@ -59,9 +62,9 @@ class ImageClassifier(nnx.Module):
             )
         maps = []
         x = self.stem(images)
+        run = nnx.remat(_run) if self.rematerialise else _run
         for blocks in self.stages:
-            for block in blocks:
-                x = block(x)
+            x = run(blocks, x)
             maps.append(x)
         return maps
 
@@ -71,6 +74,17 @@ class ImageClassifier(nnx.Module):
         if self.classifier is not None:
             x = self.classifier(x)
         return x.astype(jnp.float32)
+
+
+def _run(blocks: nnx.List, x: jax.Array) -> jax.Array:
+    for block in blocks:
+        x = block(x)
+    return x
+
+
+def by_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """Statistics of images, a number a channel, as they are for so many channels: grey has the mean of the colours'."""
+    return values if len(values) == channels else (sum(values) / len(values),) * channels
 
 
 @dataclasses.dataclass(frozen=True)

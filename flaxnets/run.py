@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from flaxnets.config import Run, settings
 from flaxnets.errors import DivergenceError
+from flaxnets.part import in_steps
 
 
 def train(run: Run, command: list[str]) -> int:
@@ -26,40 +27,71 @@ def train(run: Run, command: list[str]) -> int:
 
     from flaxnets import models, registry
     from flaxnets.data import images, pipeline
-    from flaxnets.training import display, loop, mesh, mixing, optimizer, programs, signals, state, step
+    from flaxnets.training import (
+        display,
+        loop,
+        losses,
+        mesh,
+        mixing,
+        optimizer,
+        parts,
+        programs,
+        schedules,
+        signals,
+        state,
+        step,
+    )
     from flaxnets.training.checkpoint import Checkpoints
     from flaxnets.training.folder import choose_folder, create_folder
     from flaxnets.training.log import MetricsLog
     from flaxnets.training.memory import keep_freed_memory
+    from flaxnets.training.skips import Skips
 
     keep_freed_memory()
     display.show_warnings()
     registry.get(run.arch)
+    run, statistics_of_weights = images.decide_input(run)
     devices = mesh.data_mesh(run.data.batch_size)
+    mesh.require_equal_parts(run.data.batch_size // devices.size, run.accumulate)
     mix = mixing.mixing_of(run.augmentation, run.data.batch_size // devices.size)
     run_folder = choose_folder(run)
     cache = programs.use_compilation_cache(run.compilation_cache)
     code = programs.loaded_files()
-    data = images.open_images(run.data, run.augmentation, run.seed)
+    data = images.open_images(run.data, run.augmentation, run.seed, statistics_of_weights)
     loaded_for_data = programs.loaded_files()  # more where the data set has to be prepared: no part of the step
 
     steps_per_epoch = data.train_count / run.data.batch_size
     total_steps = run.steps or max(1, round(run.epochs * steps_per_epoch))
-    warmup_steps = round(run.optimizer.warmup_epochs * steps_per_epoch)
-    schedule = optimizer.learning_rate(run.optimizer, run.data.batch_size, warmup_steps, total_steps)
-    update = optimizer.sgd(run.optimizer, schedule)
+    lengths = {"steps_per_epoch": steps_per_epoch, "batch_size": run.data.batch_size}
+    peak = schedules.scaled_peak(run.optimizer, run.data.batch_size)
+    rate = schedules.learning_rate(run.schedule, peak, total_steps=total_steps, **lengths)
+    update = optimizer.make_optimizer(run.optimizer, rate)
 
     making = {"dtype": jax.numpy.dtype(run.dtype), **run.options}
     abstract = models.abstract(run.arch, len(data.class_names), data.channels, **making)
     code |= programs.loaded_files() - loaded_for_data
-    definition, params, batch_stats = state.split_model(abstract, sync_batch_norm=run.sync_batch_norm)
+    frozen = parts.frozen_parts(abstract, run.freeze)
+    definition, params, batch_stats = state.split_model(
+        abstract, batch_norm=run.batch_norm, frozen=frozen, rematerialise=run.rematerialise
+    )
     num_params = sum(parameter.size for parameter in jax.tree.leaves(params))
 
     facts = {"class_names": data.class_names, "mean": data.mean, "std": data.std, "num_params": num_params}
-    constants = {**settings(run), **facts, "total_steps": total_steps, "warmup_steps": warmup_steps}
+    constants = {**settings(run), **facts, "total_steps": total_steps, **lengths}
     del constants["seed"]  # a part of the state
     statistics = {"mean": data.mean, "std": data.std}
-    train_step = step.make_train_step(definition, update, **statistics, label_smoothing=run.label_smoothing, mixing=mix)
+    train_step = step.make_train_step(
+        definition,
+        update,
+        rate=rate,
+        **statistics,
+        loss=losses.LOSSES[run.loss],
+        label_smoothing=run.label_smoothing,
+        mixing=mix,
+        frozen=frozen,
+        accumulate=run.accumulate,
+        average=run.ema,
+    )
     eval_step = step.make_eval_step(definition, **statistics)
     kept = {"cache": cache, "code": code}
     train_program = programs.Program(
@@ -70,15 +102,19 @@ def train(run: Run, command: list[str]) -> int:
     )
 
     def first_state(params: dict, batch_stats: dict) -> state.TrainState:
-        return state.initial_state(params, batch_stats, update, run.seed)
+        return state.initial_state(params, batch_stats, update, run.seed, frozen=frozen, keep_average=run.ema > 0)
 
     def batches(start: int) -> Iterator[dict]:
         return pipeline.on_devices(data.train, mesh.split(devices), start, run.data.workers)
 
+    def tested(now: state.TrainState) -> dict[str, float]:
+        test_batches = pipeline.on_devices(data.test, mesh.split(devices), workers=run.data.workers)
+        return loop.evaluate(eval_program, now, test_batches)
+
     def evaluation(now: state.TrainState) -> dict[str, float]:
-        return loop.evaluate(
-            eval_program, now, pipeline.on_devices(data.test, mesh.split(devices), workers=run.data.workers)
-        )
+        found = tested(now)
+        average = tested(now.averaged()) if run.ema else {}
+        return found | {f"ema_{name}": average[name] for name in ("loss", "accuracy") if average}
 
     with display.Display(total_steps, started) as shown:
         kind = jax.devices()[0].device_kind
@@ -107,6 +143,7 @@ def train(run: Run, command: list[str]) -> int:
             shown.say(f"steps {first} to {total_steps}, in {run_folder}")
             try:
                 with contextlib.closing(MetricsLog(run_folder, start=first - 1)) as log:
+                    skips = Skips(run.non_finite, lambda step: data.train.indices(step - 1), log)
                     now = loop.fit(
                         now,
                         total_steps=total_steps,
@@ -114,9 +151,9 @@ def train(run: Run, command: list[str]) -> int:
                         train_step=train_program,
                         evaluation=evaluation,
                         batches=batches,
-                        log_due=loop.Every(run.log_every, total_steps),
-                        evaluation_due=loop.Every(max(1, round(run.evaluate_every * steps_per_epoch)), total_steps),
-                        meter=loop.Meter(run.data.batch_size),
+                        log_due=loop.Every(max(1, in_steps(run.log_every, **lengths)), total_steps),
+                        evaluation_due=loop.Every(max(1, in_steps(run.evaluate_every, **lengths)), total_steps),
+                        meter=loop.Meter(run.data.batch_size, skips),
                         checkpoints=checkpoints,
                         log=log,
                         display=shown,
@@ -129,7 +166,7 @@ def train(run: Run, command: list[str]) -> int:
                 )
                 raise DivergenceError(
                     f"{error}; {kept}. Start anew under another --name with a lower --optimizer.peak-lr or a longer "
-                    "--optimizer.warmup-epochs."
+                    "--schedule.warmup."
                 ) from error
             best = checkpoints.best()
             if stop.signal:

@@ -15,7 +15,7 @@ def test_a_recipe_trains_on_four_files(flaxnets, name):
     files = flaxnets.folder / "fashion-mnist"  # where the recipe looks for them
     files.mkdir()
     write_idx(files, images, np.arange(40, dtype=np.uint8) % 10)
-    options = ["--data.batch-size", 8, "--steps", 2, "--optimizer.warmup-epochs", 0]
+    options = ["--data.batch-size", 8, "--steps", 2, "--schedule.warmup", "0 steps"]
     done = flaxnets("train", "--experiment", EXPERIMENTS / f"{name}.toml", *options)
     assert "40 training and 40 test images, 10 classes" in done.stdout
     assert "best test accuracy" in done.stdout

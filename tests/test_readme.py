@@ -35,7 +35,7 @@ def test_the_command_works(flaxnets, command):
         assert program == "flaxnets"
     arguments = [str(ROOT / word) if word.startswith("experiments/") else word for word in arguments]
     if arguments[0] == "train" and "--help" not in arguments:
-        done = flaxnets(*arguments, "--steps", 2, "--optimizer.warmup-epochs", 0)
+        done = flaxnets(*arguments, "--steps", 2, "--schedule.warmup", "0 steps")
         assert "best test accuracy" in done.stdout
     else:
         assert flaxnets(*arguments).stdout

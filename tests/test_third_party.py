@@ -28,7 +28,7 @@ def test_all_are_listed_by_what_they_state(environment, tmp_path):
 
 @pytest.mark.parametrize("arch", ["tiny_net", "evilnet:resnet50"])
 def test_a_foreign_architecture_trains(environment, tmp_path, data_dir, shared_folder, arch):
-    options = ["--arch", arch, "--steps", "3", "--optimizer.warmup-epochs", "0", "--data.dir", str(data_dir)]
+    options = ["--arch", arch, "--steps", "3", "--schedule.warmup", "0 steps", "--data.dir", str(data_dir)]
     done = environment.run(
         tmp_path, "-m", "flaxnets", "train", *options, "--compilation-cache", str(shared_folder / "compiled")
     )

@@ -14,8 +14,19 @@ from flax import nnx
 from flaxnets_tiny import tiny_net
 
 from flaxnets.training.log import read_metrics
+from flaxnets.weights.trained import read_run
 
-SHORT = ["train", "--arch", "tiny_net", "--steps", 12, "--optimizer.warmup-epochs", 0.1, "--evaluate-every", 0.25]
+SHORT = [
+    "train",
+    "--arch",
+    "tiny_net",
+    "--steps",
+    12,
+    "--schedule.warmup",
+    "0.1 epochs",
+    "--evaluate-every",
+    "0.25 epochs",
+]
 
 
 def final_state(folder):
@@ -32,7 +43,7 @@ def assert_same_state(a, b):
 
 
 def test_a_run_trains_evaluates_and_fills_its_folder(flaxnets):
-    done = flaxnets(*SHORT, "--log-every", 2)
+    done = flaxnets(*SHORT, "--log-every", "2 steps")
     folder = flaxnets.folder / "runs" / "tiny_net-flaxnets_digits"
     assert "\x1b" not in done.stdout  # no terminal, no colours
     assert re.search(
@@ -48,7 +59,10 @@ def test_a_run_trains_evaluates_and_fills_its_folder(flaxnets):
     metrics = read_metrics(folder)
     trained = [line for line in metrics if line["split"] == "train"]
     assert [line["step"] for line in trained] == [2, 4, 6, 8, 10, 12]
-    assert {"loss", "accuracy", "gradient_norm", "images_per_second", "data_wait"} <= trained[0].keys()
+    assert {"loss", "accuracy", "gradient_norm", "images_per_second", "data_wait", "skipped"} <= trained[0].keys()
+    # A batch of 64 has a fourth of the peak for 256; the warm-up takes the first 2 of 12 steps; then the cosine.
+    expected = [0.0125 * (1 + np.cos(np.pi * max(0, line["step"] - 3) / 10)) for line in trained]
+    assert [line["learning_rate"] for line in trained][1:] == pytest.approx(expected[1:], rel=1e-5)
     tested = [line for line in metrics if line["split"] == "test"]
     assert [(line["step"], line["count"]) for line in tested] == [(6, 355), (12, 355)]
     assert list((folder / "tensorboard").glob("events*"))
@@ -70,8 +84,9 @@ def test_a_run_starts_from_given_weights(flaxnets):
     weights = {".".join(map(str, path)): np.asarray(leaf[...]) for path, leaf in given}
     safetensors.numpy.save_file(weights, flaxnets.folder / "tiny.safetensors")
     # The first step of a warm-up has a rate of 0: what was given is still there after it.
-    options = ["train", "--arch", "tiny_net", "--steps", 2, "--data.channels", 3, "--optimizer.warmup-epochs", 0.04]
-    done = flaxnets(*options, "--weights", "tiny.safetensors", "--evaluate-every", 0.04)
+    options = ["train", "--arch", "tiny_net", "--steps", 2, "--data.channels", 3, "--schedule.warmup", "0.04 epochs"]
+    options += ["--data.image-size", 32]
+    done = flaxnets(*options, "--weights", "tiny.safetensors", "--evaluate-every", "0.04 epochs")
     assert "The weights are of other classes" in done.stderr
     folder = flaxnets.folder / "runs" / "tiny_net-flaxnets_digits" / "checkpoints" / "1" / "default"
     state = ocp.tree.to_flat_dict(ocp.StandardCheckpointer().restore(folder), sep="/")
@@ -82,7 +97,28 @@ def test_a_run_starts_from_given_weights(flaxnets):
     assert "none.safetensors" in said
 
 
-LONG = ["train", "--arch", "tiny_net", "--steps", 120, "--evaluate-every", 10]
+def test_a_second_run_starts_from_the_averages_of_the_first_and_trains_its_last_parts(flaxnets):
+    done = flaxnets(*SHORT, "--ema", 0.9, "--accumulate", 2, "--loss", "binary", "--name", "first")
+    shown = re.findall(r"test accuracy ([\d.]+)%  EMA ([\d.]+)%", done.stdout)
+    folder = flaxnets.folder / "runs"
+    tested = [line for line in read_metrics(folder / "first") if line["split"] == "test"]
+    assert shown == [(f"{line['accuracy']:.2%}"[:-1], f"{line['ema_accuracy']:.2%}"[:-1]) for line in tested]
+    best = max(tested, key=lambda line: (line["ema_accuracy"], line["step"]))
+    assert f"{best['ema_accuracy']:.2%} (step {best['step']})" in done.stdout
+    second = [*SHORT[:-4], "--schedule.warmup", "0 steps", "--weights", "runs/first", "--freeze", "stages"]
+    flaxnets(*second, "--name", "second")
+    before = read_run(folder / "first").tensors()
+    after = read_run(folder / "second").tensors()
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        assert (tensor != after[name]).any() == name.startswith("classifier."), name
+    average, last = (
+        final_state(folder / "first")[1][place + "stem/convolution/kernel"] for place in ("average/params/", "params/")
+    )
+    assert (average != last).any()
+
+
+LONG = ["train", "--arch", "tiny_net", "--steps", 120, "--evaluate-every", "10 epochs"]
 AUGMENTED = ["--augmentation.crop", "random_resized", "--augmentation.colour-jitter", 0.4, 0.4, 0, 0]
 AUGMENTED += ["--augmentation.policy", "rand_augment", "--augmentation.erase", 0.2, "--augmentation.mixup", 0.2]
 AUGMENTED += ["--augmentation.cutmix", 1, "--augmentation.mix-by", "pair", "--augmentation.repeats", 3]
@@ -134,7 +170,7 @@ def test_a_stopped_run_continues_as_if_it_had_not_been_stopped(flaxnets, number,
 
 
 def test_eight_devices_train_with_synchronised_batch_norm_in_bfloat16(flaxnets):
-    done = flaxnets(*SHORT, "--sync-batch-norm", "--dtype", "bfloat16", devices=8)
+    done = flaxnets(*SHORT, "--batch-norm", "synchronised", "--dtype", "bfloat16", devices=8)
     assert "8 x cpu" in done.stdout
 
 
@@ -149,11 +185,12 @@ def test_a_finished_run_that_is_resumed_says_so_and_changes_nothing(flaxnets):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(flaxnets):
-    said = flaxnets.refuses(*SHORT, "--optimizer.peak-lr", 1e30, "--evaluate-every", 0.04)
+    said = flaxnets.refuses(*SHORT, "--optimizer.peak-lr", 1e30, "--evaluate-every", "0.04 epochs")
     step, kept = re.fullmatch(
-        r"The (?:loss|gradient norm|test loss) is (?:nan|inf) (?:at|after) step (\d+); the checkpoint of step (\d+) is "
+        r"(?:The test loss is (?:nan|inf) after|Loss or gradient were not finite in 10 steps in a row, up to) "
+        r"step (\d+); the checkpoint of step (\d+) is "
         r"good\. Start anew under another --name with a lower --optimizer\.peak-lr or a longer "
-        r"--optimizer\.warmup-epochs\.",
+        r"--schedule\.warmup\.",
         said,
     ).groups()
     newest, state = final_state(flaxnets.folder / "runs" / "tiny_net-flaxnets_digits")
@@ -180,7 +217,7 @@ def test_mistakes_are_refused_before_anything_is_written(flaxnets):
         (["--data.name", "cifar11"], "No data set named 'cifar11'. Did you mean"),
         (["--epochs", 0], "epochs cannot be 0.0: input should be greater than 0; change --epochs."),
         (["--experiment", "none.toml"], "Cannot read none.toml: No such file or directory; give a TOML file"),
-        (["--optimizer.warmup-epochs", 99], "leaves nothing of a run of 12; lower --optimizer.warmup-epochs"),
+        (["--schedule.warmup", "99 epochs"], "leaves nothing of a run of 12; lower --schedule.warmup"),
         (["--resume"], "There is no run to resume in runs/tiny_net-flaxnets_digits; start it without --resume."),
         (["--learning-rate", 1], "There is no option '--learning-rate'."),
     ]:

@@ -49,6 +49,11 @@ class TrainBatches(RandomAccessDataSource[Batch]):
     def __getitem__(self, number: int) -> Batch:
         return _batch(self.source, self.transforms, [self._example(p) for p in _positions(self, number)], self.seed)
 
+    def indices(self, number: int) -> list[int]:
+        """Which examples batch `number` holds, over all hosts."""
+        first = number * self.batch_size
+        return [self._example(position)[1] for position in range(first, first + self.batch_size)]
+
     def _example(self, position: int) -> tuple[int, int]:
         count = len(self.source.examples)
         epoch, place = divmod(position // self.repeats, count)

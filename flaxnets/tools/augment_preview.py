@@ -33,12 +33,13 @@ def preview(run: Run) -> bytes:
     import jax.numpy as jnp
     import numpy as np
 
-    from flaxnets.data.images import open_images
+    from flaxnets.data.images import decide_input, open_images
     from flaxnets.training import mesh, mixing, step
 
     batch_size = run.data.batch_size // mesh.data_mesh(run.data.batch_size).size
     mix = mixing.mixing_of(run.augmentation, batch_size)
-    data = open_images(run.data, run.augmentation, run.seed)
+    run, statistics = decide_input(run)
+    data = open_images(run.data, run.augmentation, run.seed, statistics)
     shown = min(IMAGES, batch_size)
     inputs_of = jax.jit(lambda batch, key: step.network_inputs(batch, key, data.mean, data.std, mix))
     rows = []

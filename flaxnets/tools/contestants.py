@@ -12,12 +12,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 
 from flaxnets import models
-from flaxnets.config import Optimizer
 from flaxnets.errors import ArchitectureError, ConfigError
 from flaxnets.fold import fold_batch_norm
+from flaxnets.recipe import Optimizer
 from flaxnets.training import mesh, optimizer, programs, state, step
 
 CLASSES = 1000
@@ -158,10 +159,11 @@ def _program(step: Callable, mode: str) -> programs.Program:
 
 def _training(model: Any, image_size: int, batch: int) -> tuple[Any, Callable, Any]:
     definition, params, batch_stats = state.split_model(model)
-    update = optimizer.sgd(Optimizer(), lambda count: jnp.float32(0.01))
+    rate = optax.constant_schedule(0.01)
+    update = optimizer.make_optimizer(Optimizer(), rate)
     start = state.initial_state(params, batch_stats, update)
     function = step.make_train_step(
-        definition, update, mean=(0.5,) * 3, std=(0.25,) * 3, label_smoothing=LABEL_SMOOTHING
+        definition, update, rate=rate, mean=(0.5,) * 3, std=(0.25,) * 3, label_smoothing=LABEL_SMOOTHING
     )
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (batch, image_size, image_size, 3), np.uint8)

@@ -221,11 +221,9 @@ def _published(
     """A network whose input is that of its architecture's published weights."""
     from flaxnets import registry
     from flaxnets.config import Augmentation
+    from flaxnets.plugin import by_channel
 
     architecture = registry.get(arch)
-
-    def by_channel(values: tuple[float, ...]) -> tuple[float, ...]:
-        return values if len(values) == channels else (sum(values) / len(values),) * channels
 
     return Trained(
         name=source,
@@ -233,8 +231,8 @@ def _published(
         options=options,
         model=model,
         class_names=class_names,
-        mean=by_channel(architecture.mean),
-        std=by_channel(architecture.std),
+        mean=by_channel(architecture.mean, channels),
+        std=by_channel(architecture.std, channels),
         image_size=architecture.image_size,
         view=Augmentation(crop="random_resized"),
     )

@@ -1,6 +1,7 @@
 """What a person sees of a run: a progress bar in a terminal, plain lines elsewhere."""
 
 import logging
+import math
 import time
 
 from rich.console import Console
@@ -54,14 +55,17 @@ class Display:
     def training(self, metrics: dict[str, float]) -> None:
         """Newest training metrics, in the bar."""
         speed = f"{metrics['images_per_second']:.0f} images/s  data wait {metrics['data_wait']:.0%}"
-        status = f"loss {metrics['loss']:.3f}  accuracy {metrics['accuracy']:.1%}  {speed}"
+        loss, accuracy = (metrics.get(name, math.nan) for name in ("loss", "accuracy"))  # none if all were skipped
+        skipped = f"  skipped {metrics['skipped']:.0f}" if metrics["skipped"] else ""
+        status = f"loss {loss:.3f}  accuracy {accuracy:.1%}  rate {metrics['learning_rate']:.2g}{skipped}  {speed}"
         self._progress.update(self._task, status=status)
 
     def evaluated(self, step: int, epoch: float, metrics: dict[str, float], train: dict[str, float]) -> None:
         """A line an evaluation."""
+        average = f"  EMA {metrics['ema_accuracy']:.2%}" if "ema_accuracy" in metrics else ""
         self.say(
-            f"epoch {epoch:5.1f}  step {step:5d}  loss {train['loss']:.3f}  "
-            f"test loss {metrics['loss']:.3f}  test accuracy {metrics['accuracy']:.2%}"
+            f"epoch {epoch:5.1f}  step {step:5d}  loss {train.get('loss', math.nan):.3f}  "
+            f"test loss {metrics['loss']:.3f}  test accuracy {metrics['accuracy']:.2%}{average}"
         )
 
     def summary(self, rows: dict[str, str]) -> None:

@@ -58,6 +58,8 @@ def create_folder(folder: Path, run: Run, facts: dict[str, Any]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "run.json").write_text(json.dumps(record, indent=2) + "\n")
+        names = {str(label): name for label, name in enumerate(facts["class_names"])}
+        (folder / "class_indices.json").write_text(json.dumps(names, indent=2) + "\n")
     except OSError as error:
         raise RunFolderError(
             f"Cannot write the run folder {folder}: {error.strerror}; choose another place by --runs."

@@ -28,9 +28,13 @@ class MetricsLog:
 
     def write(self, step: int, split: str, metrics: dict[str, float]) -> None:
         """Log metrics of the `train` or `test` split after a step."""
-        self._lines.write(json.dumps({"step": step, "split": split, **metrics}) + "\n")
+        self.write_line({"step": step, "split": split, **metrics})
         for name, value in metrics.items():
             self._events.add_scalar(f"{split}/{name}", value, step)
+
+    def write_line(self, line: dict[str, Any]) -> None:
+        """Add a line to metrics.jsonl alone: JSON values, `step` and `split` among them."""
+        self._lines.write(json.dumps(line) + "\n")
 
     def close(self) -> None:
         """Write out what is buffered."""

@@ -13,6 +13,7 @@ from flaxnets.training.checkpoint import Checkpoints
 from flaxnets.training.display import Display
 from flaxnets.training.log import MetricsLog
 from flaxnets.training.signals import StopRequest
+from flaxnets.training.skips import Skips
 from flaxnets.training.state import TrainState
 
 
@@ -33,10 +34,12 @@ class Meter:
 
     Args:
       batch_size: images a step, over all devices.
+      skips: sees every step, and which of them changed nothing.
     """
 
-    def __init__(self, batch_size: int):
+    def __init__(self, batch_size: int, skips: Skips):
         self._batch_size = batch_size
+        self._skips = skips
         self._waiting: list[tuple[int, dict[str, jax.Array]]] = []
         self.restart()
 
@@ -63,30 +66,30 @@ class Meter:
         self._images += self._batch_size
 
     def read(self) -> dict[str, float]:
-        """Means since the last reading, gradient norm of the last step, images a second, and `data_wait`.
+        """Means over the steps since the last reading that were not skipped, and the state of affairs at the last one.
 
         `data_wait` is the share of the time that the loop waited for batches. The device may have been busy meanwhile.
+        Without a step that counts there are no `loss` and `accuracy`.
 
         Raises:
-          DivergenceError: the loss or the gradient of one of the steps was not finite.
+          DivergenceError: too many steps in a row were skipped.
         """
         steps = [(step, jax.tree.map(float, jax.device_get(metrics))) for step, metrics in self._waiting]
         seconds = time.perf_counter() - self._started
         self._waiting.clear()
-        for step, metrics in steps:
-            for name in ("loss", "gradient_norm"):
-                if not math.isfinite(metrics[name]):
-                    raise DivergenceError(f"The {name.replace('_', ' ')} is {metrics[name]} at step {step}")
-        count = sum(metrics["count"] for _, metrics in steps)
-        means = {
-            "loss": sum(metrics["loss"] for _, metrics in steps) / count,
-            "accuracy": sum(metrics["correct"] for _, metrics in steps) / count,
-            "gradient_norm": steps[-1][1]["gradient_norm"],
+        finite = [metrics for step, metrics in steps if self._skips.is_finite(step, metrics)]
+        count = sum(metrics["count"] for metrics in finite)
+        means = {"loss": "loss", "accuracy": "correct"} if finite else {}
+        read = {
+            **{name: sum(metrics[total] for metrics in finite) / count for name, total in means.items()},
+            **({"gradient_norm": finite[-1]["gradient_norm"]} if finite else {}),
+            "learning_rate": steps[-1][1]["learning_rate"],
+            "skipped": steps[-1][1]["skipped"],
             "images_per_second": self._images / seconds,
             "data_wait": self._waited / seconds,
         }
         self.restart()
-        return means
+        return read
 
 
 def evaluate(
@@ -130,7 +133,7 @@ def fit(
       stop: asked after each step.
 
     Raises:
-      DivergenceError: loss or gradient left the finite numbers; the checkpoints are from before that.
+      DivergenceError: loss or gradient left the finite numbers for too long; the checkpoints are from before that.
     """
     start = int(state.step)
     trained: dict[str, float] = {}
@@ -153,7 +156,7 @@ def fit(
                 raise DivergenceError(f"The test loss is {tested['loss']} after step {step}")
             log.write(step, "test", tested)
             display.evaluated(step, step / steps_per_epoch, tested, trained)
-            checkpoints.save(step, state, tested["accuracy"])
+            checkpoints.save(step, state, tested.get("ema_accuracy", tested["accuracy"]))
             meter.restart()
         elif stop.signal:
             checkpoints.save(step, state)

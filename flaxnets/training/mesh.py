@@ -24,6 +24,15 @@ def data_mesh(batch_size: int) -> Mesh:
     return jax.make_mesh((devices,), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
 
 
+def require_equal_parts(batch_size: int, accumulate: int) -> None:
+    """Raise ConfigError where a device's batch cannot be computed in so many equal parts."""
+    if batch_size % accumulate:
+        raise ConfigError(
+            f"A device's batch of {batch_size} images cannot be computed in {accumulate} equal parts; use an "
+            f"--accumulate that divides {batch_size}."
+        )
+
+
 def split(mesh: Mesh) -> NamedSharding:
     """How a batch lies: an equal part of it on each device."""
     return NamedSharding(mesh, PartitionSpec(AXIS))

@@ -1,6 +1,7 @@
 """What training changes, as plain dictionaries; and what stays: the model's definition."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import flax.struct
@@ -12,7 +13,9 @@ from flax import nnx
 from flaxnets.errors import ArchitectureError
 from flaxnets.models import in_mode
 from flaxnets.plugin import ImageClassifier
+from flaxnets.recipe import BatchNorm
 from flaxnets.training.mesh import AXIS
+from flaxnets.training.parts import infer_in_parts, trained
 
 
 @flax.struct.dataclass
@@ -20,11 +23,13 @@ class TrainState:
     """All that a step reads and writes.
 
     Attributes:
-      step: number of updates made, int32.
+      step: number of steps made, int32.
       seed: of the step's randomness, uint32; here and not in the program, which serves all seeds.
       params: trained parameters, nested dictionaries of float32 arrays.
       batch_stats: running averages of batch norm, likewise.
-      optimizer: optax's state.
+      optimizer: optax's state, of the parameters that are not frozen.
+      skipped: number of steps whose loss or gradient was not finite, so that they changed nothing, int32.
+      average: `{"params": ..., "batch_stats": ...}`, exponential moving averages of both; empty where none are kept.
     """
 
     step: jax.Array
@@ -32,6 +37,12 @@ class TrainState:
     params: dict[Any, Any]
     batch_stats: dict[Any, Any]
     optimizer: optax.OptState
+    skipped: jax.Array
+    average: dict[str, dict[Any, Any]]
+
+    def averaged(self) -> "TrainState":
+        """The same with the averages in place of parameters and batch statistics."""
+        return self.replace(**self.average)  # pyright: ignore[reportAttributeAccessIssue] (flax.struct adds it)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,18 +68,31 @@ class ModelDefinition:
         return nnx.merge(self.inference, params, batch_stats, streams)(images)
 
 
-def split_model(model: ImageClassifier, *, sync_batch_norm: bool = False) -> tuple[ModelDefinition, dict, dict]:
+def split_model(
+    model: ImageClassifier,
+    *,
+    batch_norm: BatchNorm = "per_device",
+    frozen: Sequence[str] = (),
+    rematerialise: bool = False,
+) -> tuple[ModelDefinition, dict, dict]:
     """A model's definition, parameters and batch statistics.
 
     Args:
       model: any model; its arrays are shared, not copied. One of shapes alone has the same definition.
-      sync_batch_norm: average batch norm's statistics over the devices in each training step.
+      batch_norm: whether a training step normalises by the statistics of each device's images, by those of all
+        devices', or by the running averages, which then stay as they are.
+      frozen: parts, see `frozen_parts`, that infer while the others train.
+      rematerialise: keep the feature maps between stages only, and compute those inside again for the gradient.
 
     Raises:
       ArchitectureError: the model keeps state that is neither parameter nor running average nor randomness.
     """
-    training = in_mode(model, training=True)
-    if sync_batch_norm:
+    training = nnx.view(
+        model, deterministic=False, use_running_average=batch_norm == "frozen", raise_if_not_found=False
+    )
+    training.rematerialise = rematerialise
+    infer_in_parts(training, frozen)
+    if batch_norm == "synchronised":
         for _, module in nnx.iter_modules(training):
             if isinstance(module, nnx.BatchNorm):
                 module.axis_name = AXIS
@@ -84,15 +108,23 @@ def split_model(model: ImageClassifier, *, sync_batch_norm: bool = False) -> tup
 
 
 def initial_state(
-    params: dict, batch_stats: dict, optimizer: optax.GradientTransformation, seed: int = 0
+    params: dict,
+    batch_stats: dict,
+    optimizer: optax.GradientTransformation,
+    seed: int = 0,
+    *,
+    frozen: Sequence[str] = (),
+    keep_average: bool = False,
 ) -> TrainState:
-    """The state before the first step."""
+    """The state before the first step; `frozen` as in `split_model`."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         seed=jnp.asarray(seed, jnp.uint32),
         params=params,
         batch_stats=batch_stats,
-        optimizer=optimizer.init(params),
+        optimizer=optimizer.init(trained(params, frozen)),
+        skipped=jnp.zeros((), jnp.int32),
+        average=jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats}) if keep_average else {},
     )
 
 

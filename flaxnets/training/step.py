@@ -1,12 +1,15 @@
 """One step of training and one of evaluation: pure functions of one device, with collectives over `data`."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
 
+from flaxnets.training import parts
+from flaxnets.training.losses import Loss, cross_entropy
 from flaxnets.training.mesh import AXIS
 from flaxnets.training.mixing import Mixed, Mixing
 from flaxnets.training.state import ModelDefinition, TrainState
@@ -14,16 +17,6 @@ from flaxnets.training.state import ModelDefinition, TrainState
 Metrics = dict[str, jax.Array]
 Batch = dict[str, jax.Array]
 MIXING_STREAM = 2**31 - 1  # the model's own random streams are numbered from 0
-
-
-def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
-    """Cross-entropy [b] of logits [b, classes] and labels [b], in nats.
-
-    The target is 1 - label_smoothing on the label, plus label_smoothing / classes everywhere (Szegedy et al. 2015,
-    arXiv:1512.00567, section 7).
-    """
-    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
-    return optax.softmax_cross_entropy(logits, targets)
 
 
 def normalise(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
@@ -50,42 +43,90 @@ def make_train_step(
     model: ModelDefinition,
     optimizer: optax.GradientTransformation,
     *,
+    rate: optax.Schedule,
     mean: tuple[float, ...],
     std: tuple[float, ...],
+    loss: Loss = cross_entropy,
     label_smoothing: float = 0.0,
     mixing: Mixing | None = None,
+    frozen: Sequence[str] = (),
+    accumulate: int = 1,
+    average: float = 0.0,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The training step of one device: `(state, batch) -> (state, metrics)`.
 
     `batch` is this device's part: `image` uint8 [b, h, w, c], `label` int32 [b]. Gradients and running averages are
-    averaged over the devices. `metrics` are sums over all of them (`count`, `loss`, `correct`) and the global norm of
-    the mean gradient (`gradient_norm`). With `mixing`, each device mixes its own images: the loss is that of both
-    labels by their shares, and `correct` counts the one with the larger share.
+    averaged over the devices. `metrics` are sums over all of them (`count`, `loss`, `correct`), the global norm of
+    the mean gradient (`gradient_norm`), the learning rate and the number of steps skipped so far. With `mixing`, each
+    device mixes its own images: the loss is that of both labels by their shares, and `correct` counts the one with the
+    larger share.
+
+    A step whose loss or gradient is not finite on any device changes nothing but the counts of steps.
+
+    Args:
+      model, optimizer: the network, and what follows its gradients.
+      rate: the learning rate by the number of updates made, for the metrics.
+      mean, std: of each channel, images in [0, 1].
+      loss, label_smoothing, mixing: what is minimised.
+      frozen: parts whose parameters stay; no gradient of them is computed.
+      accumulate: number of equal parts of the batch that are computed one after the other, to save memory.
+      average: share of the state's averages that goes on, after a start at which it is (1 + n) / (10 + n) in update n,
+        as in TensorFlow; unused where the state keeps none.
     """
+
+    def loss_of(
+        parameters: dict, state: TrainState, batch_stats: dict, inputs: Mixed, key: jax.Array
+    ) -> tuple[jax.Array, tuple[dict, Metrics]]:
+        logits, batch_stats = model.train(parts.whole(parameters, state.params), batch_stats, inputs.images, key)
+        losses = loss(logits, inputs.labels, label_smoothing)
+        if mixing:
+            other_losses = loss(logits, inputs.others, label_smoothing)
+            losses = inputs.share * losses + (1 - inputs.share) * other_losses
+        return losses.mean(), (batch_stats, _sums(logits, losses, inputs.dominant(), jnp.ones_like(losses)))
+
+    gradient_of = jax.grad(loss_of, has_aux=True)
+
+    def accumulated(
+        parameters: dict, state: TrainState, inputs: Mixed, key: jax.Array
+    ) -> tuple[dict, tuple[dict, Metrics]]:
+        """As `gradient_of`, part after part: mean gradient, last running averages, sums."""
+
+        def add(carry: tuple[dict, dict], part: tuple[Mixed, jax.Array]) -> tuple[tuple[dict, dict], Metrics]:
+            gradients, batch_stats = carry
+            more, (batch_stats, sums) = gradient_of(parameters, state, batch_stats, *part)
+            return (jax.tree.map(lambda a, b: a + b / accumulate, gradients, more), batch_stats), sums
+
+        split = jax.tree.map(lambda array: array.reshape(accumulate, -1, *array.shape[1:]), inputs)
+        start = (jax.tree.map(jnp.zeros_like, parameters), state.batch_stats)
+        (gradients, batch_stats), sums = lax.scan(add, start, (split, jax.random.split(key, accumulate)))
+        return gradients, (batch_stats, jax.tree.map(lambda each: each.sum(0), sums))
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = step_key(state.seed, state.step, lax.axis_index(AXIS))
         inputs = network_inputs(batch, key, mean, std, mixing)
-
-        def loss_of(params: dict) -> tuple[jax.Array, tuple[dict, Metrics]]:
-            logits, batch_stats = model.train(params, state.batch_stats, inputs.images, key)
-            losses = cross_entropy(logits, inputs.labels, label_smoothing)
-            if mixing:  # cross-entropy is linear in its target
-                other_losses = cross_entropy(logits, inputs.others, label_smoothing)
-                losses = inputs.share * losses + (1 - inputs.share) * other_losses
-            return losses.mean(), (batch_stats, _sums(logits, losses, inputs.dominant(), jnp.ones_like(losses)))
-
-        gradients, (batch_stats, sums) = jax.grad(loss_of, has_aux=True)(state.params)
+        parameters = parts.trained(state.params, frozen)
+        if accumulate == 1:
+            gradients, (batch_stats, sums) = gradient_of(parameters, state, state.batch_stats, inputs, key)
+        else:
+            gradients, (batch_stats, sums) = accumulated(parameters, state, inputs, key)
         gradients, batch_stats = lax.pmean((gradients, batch_stats), AXIS)
-        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
-        new_state = TrainState(
-            step=state.step + 1,
-            seed=state.seed,
-            params=jax.tree.map(jnp.add, state.params, updates),
-            batch_stats=batch_stats,
-            optimizer=optimizer_state,
-        )
-        return new_state, {**lax.psum(sums, AXIS), "gradient_norm": optax.tree.norm(gradients)}
+        sums = lax.psum(sums, AXIS)
+        norm = optax.tree.norm(gradients)
+
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer, parameters)
+        params = parts.whole(jax.tree.map(jnp.add, parameters, updates), state.params)
+        count = state.step - state.skipped  # updates made so far
+        new = {"params": params, "batch_stats": batch_stats, "optimizer": optimizer_state}
+        if state.average:
+            kept = jnp.minimum(average, (1 + count) / (10 + count))
+            now = {"params": params, "batch_stats": batch_stats}
+            new["average"] = jax.tree.map(lambda a, b: kept * a + (1 - kept) * b, state.average, now)
+        finite = jnp.isfinite(sums["loss"]) & jnp.isfinite(norm)
+        old = {name: getattr(state, name) for name in new}
+        new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+        skipped = state.skipped + jnp.where(finite, 0, 1)
+        metrics = {**sums, "gradient_norm": norm, "learning_rate": rate(count), "skipped": skipped}
+        return dataclasses.replace(state, step=state.step + 1, skipped=skipped, **new), metrics
 
     return train_step
 

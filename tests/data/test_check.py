@@ -113,7 +113,7 @@ def test_a_run_leaves_out_broken_files_and_names_one_that_vanishes(flaxnets, fol
     options = ["train", "--arch", "tiny_net", "--data.name", f"folder:{folder}", "--data.batch-size", 8]
     assert flaxnets.refuses(*options).startswith("4 of 21 images cannot be used")
     assert not (flaxnets.folder / "runs").exists()
-    options += ["--data.on-error", "skip", "--steps", 1_000_000, "--evaluate-every", 4]
+    options += ["--data.on-error", "skip", "--steps", 1_000_000, "--evaluate-every", "4 epochs"]
     with subprocess.Popen(
         flaxnets.command(*options),
         cwd=flaxnets.folder,

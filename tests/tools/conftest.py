@@ -34,15 +34,7 @@ def trained_run(tmp_path_factory, tiny_plugin) -> TrainedRun:
         Image.fromarray(np.round(pixels[number].reshape(8, 8) * (255 / 16)).astype(np.uint8)).save(file)
     options = ["--arch", "tiny_net", "--data.name", f"folder:{root}/digits", "--data.image-size", "16", "--steps", "60"]
     options += ["--runs", str(root / "runs"), "--name", "tiny", "--compilation-cache", str(root / "compiled")]
-    options += [
-        "--evaluate-every",
-        "6",
-        "--optimizer.peak-lr",
-        "1",
-        "--augmentation.flip",
-        "False",
-        "--augmentation.crop",
-        "none",
-    ]
+    options += ["--evaluate-every", "6 epochs", "--optimizer.peak-lr", "1"]
+    options += ["--augmentation.flip", "False", "--augmentation.crop", "none"]
     assert main(["train", *options]) == 0
     return TrainedRun(root / "runs" / "tiny", root / "digits")

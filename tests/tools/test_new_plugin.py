@@ -20,7 +20,7 @@ def test_the_package_installs_lists_passes_its_test_and_trains(flaxnets, fresh_e
     tested = run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     assert tested.returncode == 0, tested.stdout
     places = ["--data.dir", data_dir, "--compilation-cache", shared_folder / "compiled"]
-    options = ["--arch", "leaf_net", "--options", "width", 8, "--steps", 3, "--optimizer.warmup-epochs", 0]
+    options = ["--arch", "leaf_net", "--options", "width", 8, "--steps", 3, "--schedule.warmup", "0 steps"]
     trained = run(flaxnets.folder, "-m", "flaxnets", "train", *options, *places)
     assert "best test accuracy" in trained.stdout, trained.stderr
 

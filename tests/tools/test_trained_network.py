@@ -10,9 +10,13 @@ import safetensors.numpy
 from flax import nnx
 
 import flaxnets
+from flaxnets import registry
+from flaxnets.config import Data, Run
+from flaxnets.data.images import decide_input, open_images
 from flaxnets.errors import FlaxnetsError
 from flaxnets.tools.trained import Trained, add_network, open_network
 from flaxnets.weights.layouts import slots
+from flaxnets.weights.trained import read_run
 
 
 def open_as(source, *options, **keywords) -> Trained:
@@ -69,6 +73,28 @@ def test_a_file_has_as_many_classes_and_channels_as_its_tensors_say(tmp_path):
     assert opened.transforms[0].size == opened.image_size == 64
     assert opened.transforms[0].ratio == 1
     assert jax.tree.leaves(nnx.state(opened.model, nnx.BatchStat))
+
+
+def test_training_from_weights_has_their_input(trained_run, tmp_path, data_dir):
+    run = Run(data=Data(dir=data_dir))
+    decided, statistics = decide_input(run)
+    assert (decided.data.image_size, statistics) == (32, None)
+    published = registry.get("resnet18")
+    decided, statistics = decide_input(run.model_copy(update={"arch": "resnet18", "weights": tmp_path / "a.pth"}))
+    assert (decided.data.image_size, statistics) == (224, (published.mean, published.std))
+    opened = open_images(decided.data, decided.augmentation, 0, statistics)  # grey digits
+    assert opened.train[0]["image"].shape == (64, 224, 224, 1)
+    assert opened.mean == (pytest.approx(sum(published.mean) / 3),)
+    again = read_run(trained_run.folder)
+    decided, statistics = decide_input(run.model_copy(update={"weights": trained_run.folder}))
+    assert (decided.data.image_size, statistics) == (16, (again.mean, again.std))
+    own = run.model_copy(update={"weights": trained_run.folder, "data": Data(image_size=48)})
+    assert decide_input(own)[0].data.image_size == 48
+
+
+def test_class_names_are_a_file_of_their_own(trained_run):
+    names = json.loads((trained_run.folder / "class_indices.json").read_text())
+    assert names == {str(label): name for label, name in enumerate(open_as(trained_run.folder).class_names)}
 
 
 def test_an_architecture_will_do_where_values_do_not_matter(trained_run, caplog):

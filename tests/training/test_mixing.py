@@ -13,11 +13,12 @@ from flaxnets_tiny import tiny_net
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flaxnets.config import Augmentation, Optimizer
+from flaxnets.config import Augmentation
 from flaxnets.errors import ConfigError
+from flaxnets.recipe import Optimizer
 from flaxnets.training import mesh as meshes
 from flaxnets.training.mixing import Mixing, mixing_of
-from flaxnets.training.optimizer import sgd
+from flaxnets.training.optimizer import make_optimizer
 from flaxnets.training.state import initial_state, split_model
 from flaxnets.training.step import make_train_step, network_inputs, step_key
 
@@ -130,8 +131,9 @@ def test_one_draw_serves_a_batch_and_steps_differ():
 def test_the_step_learns_both_labels_by_their_shares_on_every_device(mixing):
     """Eight devices against a slow loop: dense targets of mass 1, smoothed, and a batch of its own each."""
     definition, params, batch_stats = split_model(tiny_net.build(num_classes=10, rngs=nnx.Rngs(0)))
-    optimizer = sgd(Optimizer(), optax.constant_schedule(0.1))
-    step = make_train_step(definition, optimizer, **STATISTICS, label_smoothing=0.1, mixing=mixing)
+    rate = optax.constant_schedule(0.1)
+    optimizer = make_optimizer(Optimizer(), rate)
+    step = make_train_step(definition, optimizer, rate=rate, **STATISTICS, label_smoothing=0.1, mixing=mixing)
     state = initial_state(params, batch_stats, optimizer, seed=5)
     images = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 3), np.uint8)
     batch = {"image": images, "label": np.arange(32, dtype=np.int32) % 10}

@@ -1,77 +1,18 @@
 """The step of one device, run on eight: equal to pmap, and to one device where batch norm allows it."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import nnx
 from flaxnets_tiny import tiny_net
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from small_networks import BATCH, STATISTICS, assert_close, mesh_of, normed, prepared, run, with_dropout, without_norm
 
-from flaxnets.config import Optimizer
 from flaxnets.errors import ArchitectureError, ConfigError
-from flaxnets.layers import ConvNorm, GlobalMean, classifier
-from flaxnets.plugin import ImageClassifier
 from flaxnets.training import mesh as meshes
-from flaxnets.training.optimizer import learning_rate, sgd
-from flaxnets.training.state import initial_state, split_model
-from flaxnets.training.step import cross_entropy, make_eval_step, make_train_step, normalise
-
-STATISTICS = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.4)}
-BATCH = {
-    "image": np.random.default_rng(0).integers(0, 256, (32, 8, 8, 3), np.uint8),
-    "label": np.random.default_rng(1).integers(0, 5, 32).astype(np.int32),
-    "weight": np.ones(32, np.float32),
-}
-
-
-def mesh_of(devices: int) -> jax.sharding.Mesh:
-    return jax.make_mesh(
-        (devices,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:devices]
-    )
-
-
-def normed(rngs: nnx.Rngs) -> ImageClassifier:
-    unit = functools.partial(ConvNorm, rngs=rngs)
-    return ImageClassifier(
-        stem=unit(3, 8, 3, 2), stages=[[unit(8, 8)]], head=GlobalMean(), classifier=classifier(8, 5, rngs=rngs)
-    )
-
-
-def without_norm(rngs: nnx.Rngs) -> ImageClassifier:
-    stem, block = (nnx.Conv(channels, 8, (3, 3), strides=2, rngs=rngs) for channels in (3, 8))
-    return ImageClassifier(stem=stem, stages=[[block]], head=GlobalMean(), classifier=classifier(8, 5, rngs=rngs))
-
-
-def with_dropout(rngs: nnx.Rngs) -> ImageClassifier:
-    return tiny_net.build(num_classes=5, rngs=rngs)
-
-
-def prepared(build, *, sync_batch_norm: bool = False):
-    """A training step and its first state."""
-    definition, params, batch_stats = split_model(build(nnx.Rngs(0)), sync_batch_norm=sync_batch_norm)
-    optimizer = sgd(Optimizer(), optax.constant_schedule(0.1))
-    step = make_train_step(definition, optimizer, **STATISTICS, label_smoothing=0.1)
-    return step, initial_state(params, batch_stats, optimizer, seed=3), definition
-
-
-def run(step, state, devices: int, steps: int = 2):
-    mesh = mesh_of(devices)
-    state = jax.device_put(state, meshes.copied(mesh))
-    batch = jax.device_put(BATCH, meshes.split(mesh))
-    parallel = meshes.data_parallel(step, mesh)
-    for _ in range(steps):
-        state, metrics = parallel(state, batch)
-    return jax.device_get((state, metrics))
-
-
-def assert_close(a, b, tolerance: float):
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
+from flaxnets.training.losses import cross_entropy
+from flaxnets.training.state import split_model
+from flaxnets.training.step import make_eval_step, normalise
 
 
 @pytest.mark.parametrize("build", [normed, with_dropout])
@@ -94,7 +35,7 @@ def test_gradients_of_eight_devices_equal_those_of_one():
 
 
 def test_synchronised_batch_norm_on_eight_devices_equals_one_device():
-    step, state, _ = prepared(normed, sync_batch_norm=True)
+    step, state, _ = prepared(normed, batch_norm="synchronised")
     assert_close(run(step, state, 8), run(step, state, 1), 2e-5)
 
 
@@ -159,53 +100,12 @@ def test_evaluation_weighs_examples():
     np.testing.assert_allclose(metrics["loss"], weight @ cross_entropy(logits, BATCH["label"]), rtol=1e-5)
 
 
-@given(st.integers(1, 5), st.integers(2, 7), st.floats(0, 0.9), st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=30)
-def test_cross_entropy_equals_the_slow_sum(batch, classes, smoothing, seed):
-    random = np.random.default_rng(seed)
-    logits, labels = random.standard_normal((batch, classes)) * 5, random.integers(0, classes, batch)
-    expected = []
-    for row, label in zip(logits, labels, strict=True):
-        log_probabilities = row - np.log(np.exp(row).sum())
-        target = [(i == label) * (1 - smoothing) + smoothing / classes for i in range(classes)]
-        expected.append(-sum(t * p for t, p in zip(target, log_probabilities, strict=True)))
-    np.testing.assert_allclose(
-        cross_entropy(jnp.asarray(logits), jnp.asarray(labels), smoothing), expected, rtol=2e-4, atol=1e-5
-    )
-
-
 def test_normalised_images_have_mean_0_and_deviation_1():
     image = np.random.default_rng(0).integers(0, 256, (4, 9, 9, 3), np.uint8)
     scaled = image / 255
     normal = normalise(jnp.asarray(image), tuple(scaled.mean((0, 1, 2))), tuple(scaled.std((0, 1, 2))))
     np.testing.assert_allclose(normal.mean((0, 1, 2)), np.zeros(3), atol=1e-5)
     np.testing.assert_allclose(normal.std((0, 1, 2)), np.ones(3), atol=1e-5)
-
-
-def test_the_learning_rate_warms_up_then_falls_as_a_cosine():
-    rate = learning_rate(Optimizer(peak_lr=0.1), batch_size=512, warmup_steps=10, total_steps=110)
-    assert [float(rate(step)) for step in (0, 5, 10)] == pytest.approx([0, 0.1, 0.2])
-    for step in (35, 60, 110):
-        assert float(rate(step)) == pytest.approx(0.1 * (1 + np.cos(np.pi * (step - 10) / 100)), abs=1e-6)
-    with pytest.raises(
-        ConfigError, match=r"The warm-up of 5 steps leaves nothing of a run of 5; lower --optimizer\.warm"
-    ):
-        learning_rate(Optimizer(), 256, warmup_steps=5, total_steps=5)
-
-
-def test_sgd_is_nesterov_momentum_with_decay_of_kernels_only():
-    optimizer = sgd(Optimizer(momentum=0.9, weight_decay=0.01), optax.constant_schedule(0.5))
-    params = {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.full(2, 3.0)}
-    state, velocity = optimizer.init(params), {"kernel": 0.0, "bias": 0.0}
-    for gradient in (1.0, -2.0):
-        updates, state = optimizer.update(
-            jax.tree.map(lambda p, g=gradient: jnp.full_like(p, g), params), state, params
-        )
-        for name, decay in (("kernel", 0.01), ("bias", 0.0)):
-            slope = gradient + decay * float(params[name].reshape(-1)[0])
-            velocity[name] = 0.9 * velocity[name] + slope
-            np.testing.assert_allclose(updates[name], -0.5 * (slope + 0.9 * velocity[name]), rtol=1e-6)
-        params = optax.apply_updates(params, updates)
 
 
 def test_a_batch_must_split_evenly():

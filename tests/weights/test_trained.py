@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 import flaxnets
-from flaxnets.config import Run
+from flaxnets.config import Data, Run
 from flaxnets.errors import RunFolderError, WeightsError
 from flaxnets.training.checkpoint import Checkpoints
 from flaxnets.training.folder import create_folder
@@ -37,7 +37,7 @@ def models():
 def written(tmp_path_factory, models):
     """A run whose second of three checkpoints is the best."""
     tmp_path = tmp_path_factory.mktemp("trained")
-    run = Run(arch="resnet18", options=OPTIONS)
+    run = Run(arch="resnet18", options=OPTIONS, data=Data(image_size=32))
     facts = {"class_names": ["a", "b", "c"], "mean": [0.3], "std": [0.2]}
     create_folder(tmp_path / "run", run, facts)
     with contextlib.closing(Checkpoints(tmp_path / "run" / "checkpoints", keep=3)) as checkpoints:
