@@ -18,6 +18,7 @@ try:
 except ImportError:  # not on Windows; there, nothing keeps two processes apart
     fcntl = None
 
+WRITTEN = ("run.json", "class_indices.json")
 PACKAGES = ("flaxnets", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "grain", "numpy")
 
 
@@ -118,7 +119,8 @@ def _lock(file: IO[str]) -> bool:
 def discard_folder(folder: Path) -> None:
     """Take away what `create_folder` made, for a run that has not begun; anything else in the folder stays."""
     with contextlib.suppress(OSError):
-        (folder / "run.json").unlink()
+        for file in WRITTEN:
+            (folder / file).unlink()
         folder.rmdir()
 
 

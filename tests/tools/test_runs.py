@@ -9,7 +9,7 @@ from flaxnets.training.log import MetricsLog
 
 
 def make(folder, *lines):
-    create_folder(folder, Run(arch="resnet18"), {"total_steps": 20})
+    create_folder(folder, Run(arch="resnet18"), {"class_names": ["a", "b"], "total_steps": 20})
     log = MetricsLog(folder, start=0)
     for step, split, metrics in lines:
         log.write(step, split, metrics)

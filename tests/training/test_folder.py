@@ -53,7 +53,7 @@ def test_another_runs_folder_is_refused_with_the_differences(run_of, resume):
     folder = create(run_of(name="mine", optimizer=Optimizer(peak_lr=0.5)))
     before = (folder / "run.json").read_bytes()
     with pytest.raises(RunFolderError) as error:
-        choose_folder(run_of(name="mine", seed=7, resume=resume))
+        choose_folder(run_of(name="mine", seed=7, resume=resume, optimizer=Optimizer(peak_lr=0.1)))
     assert str(error.value) == (
         f"{folder} holds another run: optimizer.peak_lr is 0.5 there and 0.1 here; seed is 0 there and 7 here. "
         "Choose another --name, or give that run's settings and --resume to continue it."
