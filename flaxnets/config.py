@@ -44,6 +44,8 @@ class Data(Part):
     """Images a step, over all devices."""
     image_size: int | None = pydantic.Field(default=None, gt=0)
     """Height and width in pixels that images are resized to; default: 32, or with --weights as those were trained."""
+    test_image_size: int | None = pydantic.Field(default=None, gt=0)
+    """The same for test images; default: as for training. Some recipes train on smaller ones (arXiv:1906.06423)."""
     channels: Literal[1, 3] | None = None
     """1 for grey images, 3 for colour; default: as the data set has them."""
 
@@ -130,7 +132,8 @@ class Run(Part):
     accumulate: int = pydantic.Field(default=1, gt=0)
     """Compute each batch in so many parts, one after the other, to save memory."""
     rematerialise: bool = False
-    """Keep only the feature maps between stages, and compute those inside again for the gradient, to save memory."""
+    """Keep only the feature maps between stages, and compute those inside again for the gradient: less memory on GPU
+    and TPU (XLA undoes it on CPU)."""
     ema: float = pydantic.Field(default=0.0, ge=0, lt=1)
     """Keep a moving average of parameters and batch statistics, of which a step leaves this share, such as 0.9999; it
     is tested beside them, and chooses the best checkpoint. 0 for none."""
@@ -205,13 +208,14 @@ def parse_run(options: list[str]) -> Run:
     except argparse.ArgumentError:  # no file after it: tyro says so below
         experiment = None
     start = load_experiment(experiment) if experiment else Run()
-    run, unknown = tyro.cli(Run, args=options, default=start, prog="flaxnets train", return_unknown_args=True)
+    bare = start.model_copy(update={"options": {}})  # tyro would take no keys but those of a dictionary that has some
+    run, unknown = tyro.cli(Run, args=options, default=bare, prog="flaxnets train", return_unknown_args=True)
     if unknown:
         known = ["--" + option.replace("_", "-") for option in option_names()]
         raise ConfigError(
             f"There is no option {unknown[0]!r}.{did_you_mean(unknown[0], known)} `flaxnets train --help` lists all."
         )
-    return run
+    return run.model_copy(update={"options": {**start.options, **run.options}})
 
 
 def settings(run: Run) -> dict[str, Any]:

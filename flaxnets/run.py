@@ -35,6 +35,7 @@ def train(run: Run, command: list[str]) -> int:
         mixing,
         optimizer,
         parts,
+        plan,
         programs,
         schedules,
         signals,
@@ -55,7 +56,7 @@ def train(run: Run, command: list[str]) -> int:
     mesh.require_equal_parts(run.data.batch_size // devices.size, run.accumulate)
     mix = mixing.mixing_of(run.augmentation, run.data.batch_size // devices.size)
     run_folder = choose_folder(run)
-    cache = programs.use_compilation_cache(run.compilation_cache)
+    cache = None if run.dry_run else programs.use_compilation_cache(run.compilation_cache)
     code = programs.loaded_files()
     data = images.open_images(run.data, run.augmentation, run.seed, statistics_of_weights)
     loaded_for_data = programs.loaded_files()  # more where the data set has to be prepared: no part of the step
@@ -103,6 +104,16 @@ def train(run: Run, command: list[str]) -> int:
 
     def first_state(params: dict, batch_stats: dict) -> state.TrainState:
         return state.initial_state(params, batch_stats, update, run.seed, frozen=frozen, keep_average=run.ema > 0)
+
+    if run.dry_run:
+        shapes = jax.eval_shape(first_state, params, batch_stats)
+        image = data.batch["image"]
+        part = jax.ShapeDtypeStruct((image.shape[0] // devices.size, *image.shape[1:]), image.dtype)
+        memory = plan.memory(definition, shapes, part, frozen=frozen, accumulate=run.accumulate)
+        shown = display.Display(total_steps, started)
+        shown.summary(plan.rows(run, data, shapes, memory, frozen=frozen, total_steps=total_steps))
+        shown.say("\n".join(plan.plot(rate, total_steps)))
+        return 0
 
     def batches(start: int) -> Iterator[dict]:
         return pipeline.on_devices(data.train, mesh.split(devices), start, run.data.workers)

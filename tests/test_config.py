@@ -47,6 +47,8 @@ def test_options_of_the_architecture_keep_their_types(experiment):
         "width": 0.5, "stem": "small", "depth": 3
     }  # fmt: skip
     assert settings(load_experiment(file))["options.width"] == 0.5
+    kept = parse_run(["--experiment", str(file), "--options", "width", "0.25", "dropout", "0.1"])
+    assert kept.options == {"width": 0.25, "stem": "small", "dropout": 0.1}
 
 
 def test_a_run_cannot_be_changed():

@@ -69,7 +69,7 @@ def open_images(data: Data, chosen: Augmentation, seed: int, statistics: Statist
     train, test = check.usable(sources.open_sources(data), data.on_error)
     if data.channels:
         train, test = (dataclasses.replace(source, channels=data.channels) for source in (train, test))
-    eval_transforms = augmentation.eval_transforms(chosen, size)
+    eval_transforms = augmentation.eval_transforms(chosen, data.test_image_size or size)
     if statistics:
         mean, std = (by_channel(values, train.channels) for values in statistics)
     else:

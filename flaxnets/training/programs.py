@@ -12,6 +12,10 @@ from typing import Any
 import jax
 import jax.export
 
+# With YNNPACK, which JAX 0.12 uses on CPUs, a reduction of bfloat16 feature maps that is fused with what comes before
+# it yields NaN.
+WITHOUT_YNNPACK: Any = {"xla_cpu_experimental_ynn_fusion_type": ""}
+
 
 def use_compilation_cache(folder: Path) -> Path | None:
     """Let JAX keep everything that it compiles in `folder`; None, and no cache, where that cannot be written."""
@@ -83,7 +87,9 @@ class Program:
             if file:
                 _save(file, exported)
         donated = 0 if self._donate_state else ()
-        self._compiled = jax.jit(exported.call, donate_argnums=donated).lower(leaves, batch).compile()
+        lowered = jax.jit(exported.call, donate_argnums=donated).lower(leaves, batch)
+        broken = jax.default_backend() == "cpu" and "bf16" in exported.mlir_module()
+        self._compiled = lowered.compile(compiler_options=WITHOUT_YNNPACK if broken else None)
 
     def memory_bytes(self) -> int:
         """Arguments, results and temporary memory of the compiled step on one device, in bytes."""
