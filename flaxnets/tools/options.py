@@ -9,7 +9,7 @@ from flaxnets.config import Data, Run
 from flaxnets.errors import ConfigError
 
 # What a network decides itself.
-NOT_OF_DATA = ("batch_size", "image_size", "channels", "workers")
+NOT_OF_DATA = ("batch_size", "image_size", "test_image_size", "channels", "workers")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -70,7 +70,7 @@ def read_run(folder: str | os.PathLike) -> TrainedRun:
             "class_names": tuple(record["class_names"]),
             "mean": tuple(record["mean"]),
             "std": tuple(record["std"]),
-            "image_size": record["run"]["data"]["test_image_size"] or record["run"]["data"]["image_size"],
+            "image_size": record["run"]["data"].get("test_image_size") or record["run"]["data"]["image_size"],
         }
     except OSError as error:
         raise RunFolderError(f"There is no run in {folder}; give a folder that `flaxnets train` wrote.") from error
