@@ -46,9 +46,9 @@ class Events:
 
     def close(self) -> None:
         """Write out what is waiting."""
-        if self._writer:
-            self._writer.close()
-        self._writer = None
+        writer, self._writer = self._writer, None
+        if writer:
+            writer._py_recordio_writer.close()  # its own `close` leaves the file open where the disk is full
 
     def _write(self, step: int, *values: Any) -> None:
         try:
@@ -61,7 +61,6 @@ class Events:
         except OSError:
             with contextlib.suppress(OSError):
                 self.close()
-            self._writer = None
             raise
 
     def _open(self) -> EventsWriter:
