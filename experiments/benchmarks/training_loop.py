@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import jax
+import optax
 
 from flaxnets import models
 from flaxnets.config import Augmentation, Data, Optimizer
@@ -22,6 +23,7 @@ from flaxnets.data import images, pipeline
 from flaxnets.training import display, loop, memory, mesh, optimizer, programs, signals, state, step
 from flaxnets.training.checkpoint import Checkpoints
 from flaxnets.training.log import MetricsLog
+from flaxnets.training.skips import Skips
 
 NEVER = 10**9
 WINDOW = 5  # steps after which metrics are read, as by default
@@ -40,8 +42,9 @@ def main() -> None:
     data = images.open_images(Data(batch_size=arguments.batch), Augmentation(), seed=0)
     model = models.create(arguments.arch, len(data.class_names), data.channels)
     definition, params, batch_stats = state.split_model(model)
-    update = optimizer.sgd(Optimizer(), optimizer.learning_rate(Optimizer(), arguments.batch, 0, NEVER))
-    training = step.make_train_step(definition, update, mean=data.mean, std=data.std)
+    rate = optax.constant_schedule(1e-3)
+    update = optimizer.make_optimizer(Optimizer(), rate)
+    training = step.make_train_step(definition, update, rate=rate, mean=data.mean, std=data.std)
     parallel = mesh.data_parallel(training, devices)
     bare = jax.jit(parallel, donate_argnums=0)
     program = programs.Program(parallel, donate_state=True, cache=None, code=(), settings={})
@@ -75,6 +78,7 @@ def main() -> None:
 
         with tempfile.TemporaryDirectory() as folder, signals.StopRequest() as stop:
             checkpoints, log = Checkpoints(Path(folder) / "checkpoints", keep=2), MetricsLog(Path(folder), start=0)
+            skips = Skips(NEVER, data.train.indices, log)
             now, _ = loop.fit(
                 fresh(),
                 total_steps=arguments.steps,
@@ -84,7 +88,7 @@ def main() -> None:
                 batches=batches,
                 log_due=loop.Every(WINDOW, arguments.steps),
                 evaluation_due=loop.Every(save_every, NEVER),
-                meter=loop.Meter(arguments.batch),
+                meter=loop.Meter(arguments.batch, skips),
                 checkpoints=checkpoints,
                 log=log,
                 display=display.Display(arguments.steps, 0.0, quiet=True),
