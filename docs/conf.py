@@ -1,11 +1,15 @@
-"""How the site is built: `sphinx-build -W docs build/docs`. Nothing is loaded from elsewhere, neither then nor later."""
+"""How the site is built, by `sphinx-build -W docs build/docs`; nothing of it is loaded from elsewhere."""
 
+import contextlib
+import io
+import os
 import re
 from inspect import Parameter
 
 from sphinx.util import inspect
 
 import flaxnets
+from flaxnets.cli import TOOLS, main
 from flaxnets.config import Run
 from flaxnets.part import Part
 
@@ -50,10 +54,22 @@ def settings(part: type[Part] = Run, title: str = "The run") -> str:
     return "\n".join([*lines, *sections])
 
 
-def fill_in_settings(app: object, page: str, source: list[str]) -> None:
-    """Put the lists where the page asks for them."""
-    if page == "settings":
-        source[0] = source[0].replace("{{settings}}", settings())
+def commands() -> str:
+    """Markdown of what every command says of itself."""
+    os.environ["COLUMNS"] = "88"
+    sections = []
+    for name in TOOLS:
+        with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
+            main([name, "--help"])
+        sections.append(f"## flaxnets {name}\n\n```\n{said.getvalue()}```\n")
+    return "\n".join(sections)
+
+
+def fill_in(app: object, page: str, source: list[str]) -> None:
+    """Put the lists where pages ask for them."""
+    for make in (settings, commands):
+        if page == make.__name__:
+            source[0] = source[0].replace(f"{{{{{page}}}}}", make())
 
 
 def constructor(app: object, what: str, name: str, documented: object, *_: object) -> tuple[str, str] | None:
@@ -68,4 +84,4 @@ def constructor(app: object, what: str, name: str, documented: object, *_: objec
 def setup(app) -> None:
     """What Sphinx calls."""
     app.connect("autodoc-process-signature", constructor)
-    app.connect("source-read", fill_in_settings)
+    app.connect("source-read", fill_in)
