@@ -27,7 +27,7 @@ from sklearn.datasets import load_digits
 
 DOCS = Path(__file__).parent
 PICTURES = DOCS / "pictures"
-COLUMNS = 116
+WIDE, NARROW = 116, 80  # columns of terminals
 WINDOW = (1100, 1240)  # width and height of the report's screenshot in pixels
 # rich's own template would load a font from elsewhere.
 SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">
@@ -48,10 +48,10 @@ SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" 
 """
 
 
-def in_terminal(command: str, folder: Path) -> str:
-    """What a command, run in a terminal in a folder, leaves on the screen, with its colours."""
+def in_terminal(command: str, folder: Path, columns: int) -> str:
+    """What a command, run in a folder, leaves on the screen of a terminal so wide, with its colours."""
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 40, COLUMNS, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 40, columns, 0, 0))
     variables = {**os.environ, "TERM": "xterm-256color", "PYTHONUNBUFFERED": "1"}
     line = [sys.executable, "-m", *shlex.split(command)]
     process = subprocess.Popen(line, cwd=folder, env=variables, stdin=theirs, stdout=theirs, stderr=theirs)
@@ -81,9 +81,9 @@ def screen(output: str) -> str:
     return "\n".join(lines).rstrip()
 
 
-def write_terminal(name: str, command: str, output: str) -> None:
+def write_terminal(name: str, command: str, output: str, columns: int) -> None:
     """A picture of a terminal in which a command was run."""
-    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    console = Console(record=True, width=columns, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(Text(f"$ {command}", style="bold"))
     console.print(Text.from_ansi(output), end="\n\n")
     svg = console.export_svg(title="", code_format=SVG, unique_id=name)
@@ -107,7 +107,7 @@ def prepare(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     said = folder / "train.txt"
     if not said.exists():
-        said.write_text(in_terminal("flaxnets.run --arch resnet50", folder))
+        said.write_text(in_terminal("flaxnets.run --arch resnet50", folder, WIDE))
     digits = load_digits()
     (folder / "digits").mkdir(exist_ok=True)
     for number in range(10):
@@ -118,13 +118,13 @@ def prepare(folder: Path) -> None:
 def train(folder: Path) -> None:
     """The first command, to its end."""
     said = (folder / "train.txt").read_text()
-    write_terminal("train", "python -m flaxnets.run --arch resnet50", said)
+    write_terminal("train", "python -m flaxnets.run --arch resnet50", said, WIDE)
 
 
 def architectures(folder: Path) -> None:
     """The list of architectures."""
     command = "flaxnets list 'mobilenet*'"
-    write_terminal("architectures", command, in_terminal(command, folder))
+    write_terminal("architectures", command, in_terminal(command, folder, NARROW), NARROW)
 
 
 def curves(folder: Path) -> None:
