@@ -147,7 +147,7 @@ def test_settings_can_be_read(page, tmp_path):
         elif block.language == "yaml":
             assert yaml.safe_load(block.text)
         else:
-            assert block.language in ("sh", "python", ""), "nothing would check this block"
+            assert block.language in ("sh", "python", "text", ""), "nothing would check this block"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)
