@@ -83,8 +83,8 @@ def _largest_derivative(axis: int, primals: tuple[jax.Array], tangents: tuple[ja
     (x,), (tangent,) = primals, tangents
     first = jnp.argmax(x, axis, keepdims=True)
     place = lax.broadcasted_iota(first.dtype, x.shape, axis % x.ndim)
-    at_first = (jnp.where(place == first, each, 0).sum(axis, keepdims=True) for each in (x, tangent))
-    return tuple(at_first)
+    value, derivative = (jnp.where(place == first, each, 0).sum(axis, keepdims=True) for each in (x, tangent))
+    return value, derivative
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 MOST_PICTURES = 64
 BATCH = 16
-# Of the largest logit, and of the largest probability. A sum of float32 in another order gives some 1e-6; a layer that is
-# exported wrongly, far more.
+# Of the largest logit, and of the largest probability. A sum of float32 in another order gives some 1e-6 of it; a
+# layer that is exported wrongly, far more.
 TOLERANCE = 1e-4
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -109,7 +109,7 @@ def custom_calls(program: "jax.export.Exported") -> set[str]:
     return found
 
 
-def _kind(array: "jax.core.ShapedArray") -> tuple[tuple, str]:
+def _kind(array: Any) -> tuple[tuple, str]:
     """Shape and type, where a size that is not fixed is `b`."""
     import jax.export
 

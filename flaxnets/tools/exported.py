@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -98,7 +98,8 @@ class Exported(Classifier):
         """Logits [b, classes] of pixels uint8 [b, h, w, c]; logarithms of probabilities where the file gives those."""
         images = pixels
         if self.description.input == "normalised":
-            images = (pixels.astype(np.float32) / 255 - np.float32(self.mean)) / np.float32(self.std)
+            mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
+            images = (pixels.astype(np.float32) / 255 - mean) / std
         found = self.compute(images)
         if self.description.output == "logits":
             return found
@@ -197,15 +198,33 @@ def open_exported(source: str | Path) -> Exported:
             f"{name} is damaged, or {beside.name} is of another file: its checksum is wrong; copy both again, together."
         )
     module = importlib.import_module(f"flaxnets.tools.{FORMATS[path.suffix.removeprefix('.')]}")
-    whole = description.centre_crop is None
+    share = description.centre_crop
     return Exported(
         name=str(source),
         **{field: getattr(description, field) for field in ("arch", "options", "class_names", "mean", "std")},
         image_size=description.image_size,
-        view=Augmentation() if whole else Augmentation(crop="random_resized", centre_crop=description.centre_crop),
+        view=Augmentation(crop="random_resized", centre_crop=share) if share else Augmentation(),
         description=description,
         compute=module.load(content, description, name),
     )
+
+
+def open_classifiers(sources: Sequence[str], arguments: argparse.Namespace) -> list[Classifier]:
+    """The networks that a user names: exported files, and whatever `open_networks` takes.
+
+    Raises:
+      FlaxnetsError: there is no such network, it is damaged, or the options do not fit it.
+    """
+    from flaxnets.tools.trained import open_networks
+
+    given = ("arch", "options", "classes", "image_size", "centre_crop")
+    if all(map(is_exported, sources)) and any(getattr(arguments, name) for name in given):
+        raise ConfigError(
+            f"{sources[0]} is an exported network, which knows its input and classes; leave out "
+            f"{', '.join('--' + name.replace('_', '-') for name in given)}."
+        )
+    opened = iter(open_networks([source for source in sources if not is_exported(source)], arguments))
+    return [open_exported(source) if is_exported(source) else next(opened) for source in sources]
 
 
 def _read(path: Path, most: int, missing: str) -> bytes:
