@@ -107,7 +107,8 @@ def real_pictures(network: Classifier) -> tuple[np.ndarray, str]:
                 return np.stack(pixels), f"{len(pixels)} of its test pictures"
         except DataError:
             pass  # other pictures will do
-    return _photographs(network), "parts of two photographs"
+    photographs = _photographs(network)
+    return photographs, f"{len(photographs)} parts of two photographs"
 
 
 def pictures_of(source: "Source", network: Classifier, count: int) -> Iterator[np.ndarray]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flaxnets.errors import WeightsError
+from flaxnets.errors import ArchitectureError, WeightsError
 from flaxnets.tools import exported
 
 if TYPE_CHECKING:
@@ -40,9 +40,29 @@ def files(network: "Trained", arguments: argparse.Namespace) -> dict[str, bytes]
     (batch,) = jax.export.symbolic_shape("batch")
     described = exported.describe(network, arguments)
     images = jax.ShapeDtypeStruct(described.input_shape(batch), described.input_type)
-    program = jax.export.export(jax.jit(exported.function(network, arguments)), platforms=PLATFORMS)(images)
+    function = jax.jit(exported.function(network, arguments))
+    try:
+        program = jax.export.export(function, platforms=PLATFORMS)(images)
+    except jax.errors.InconclusiveDimensionOperation as error:
+        raise ArchitectureError(
+            f"{network.arch} has a layer that does something else for some numbers of images "
+            f"({str(error).splitlines()[0]}), so no program can be for all; mend the layer."
+        ) from error
+    except ValueError as error:
+        if "custom calls" not in str(error):
+            raise
+        raise _calls_out(network, "some") from error
+    if calls := custom_calls(program) - CUSTOM_CALLS:
+        raise _calls_out(network, ", ".join(sorted(calls)))
     content = bytes(program.serialize())
     return exported.files("stablehlo", content, exported.describe(network, arguments, content))
+
+
+def _calls_out(network: "Trained", calls: str) -> ArchitectureError:
+    return ArchitectureError(
+        f"{network.arch} has a layer that calls code outside the program ({calls}), which a file cannot hold; make "
+        "it of JAX's own operations."
+    )
 
 
 def load(content: bytes, description: exported.Description, name: str) -> exported.Compute:

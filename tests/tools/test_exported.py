@@ -1,19 +1,24 @@
 """Exported files: they answer as the network does, and are refused where they are not what they say."""
 
+import argparse
+import dataclasses
 import hashlib
 import json
 import shutil
+import sys
 
 import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
-from flaxnets import cli
+from flaxnets import cli, registry
 from flaxnets.errors import ArchitectureError, WeightsError
-from flaxnets.tools import comparison
+from flaxnets.tools import comparison, export_stablehlo
 from flaxnets.tools.exported import open_exported
+from flaxnets.tools.trained import open_run
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +72,17 @@ def test_one_program_is_for_three_platforms_and_any_batch(exported):
     assert held.out_avals[0].dtype == jnp.float32
 
 
-def test_it_predicts_without_its_plugin_what_the_run_predicts(exported, trained_run, flaxnets):
-    """In a process for which `tiny_net` is not installed."""
-    pictures = sorted(trained_run.pictures.glob("s*/*.png"))[:20]
-    by_run = flaxnets("predict", trained_run.folder, *pictures, "--json").stdout.splitlines()
-    flaxnets._path = flaxnets.folder  # where no plugin is
-    assert "tiny_net" not in flaxnets("list").stdout
-    by_file = flaxnets("predict", exported[0] / "model.stablehlo", *pictures, "--json").stdout.splitlines()
+def test_it_predicts_without_its_plugin_what_the_run_predicts(exported, trained_run, tiny_plugin, monkeypatch, capsys):
+    pictures = list(map(str, sorted(trained_run.pictures.glob("s*/*.png"))[:20]))
+    options = ["--json", "--compilation-cache", str(trained_run.folder.parent / "compiled")]
+    assert cli.main(["predict", str(trained_run.folder), *pictures, *options]) == 0
+    by_run = capsys.readouterr().out.splitlines()
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(tiny_plugin)])
+    monkeypatch.delitem(sys.modules, "flaxnets_tiny", raising=False)
+    with pytest.raises(ArchitectureError, match="No architecture named 'tiny_net'"):
+        registry.get("tiny_net")
+    assert cli.main(["predict", str(exported[0] / "model.stablehlo"), *pictures, *options]) == 0
+    by_file = capsys.readouterr().out.splitlines()
     assert len(by_file) == len(by_run) == 20
     for ours, theirs in zip(map(json.loads, by_file), map(json.loads, by_run), strict=True):
         assert (ours["picture"], ours["label"]) == (theirs["picture"], theirs["label"])
@@ -104,12 +113,10 @@ def test_evaluation_of_the_file_is_that_of_the_run(exported, trained_run, capsys
 
 
 def test_without_the_data_it_is_compared_on_photographs(exported, trained_run):
-    from flaxnets.tools.trained import open_run
-
     network = open_run(str(trained_run.folder))
     network.run.record["run"]["data"]["name"] = "folder:gone"
     pixels, kind = comparison.real_pictures(network)
-    assert (pixels.shape, kind) == ((40, 16, 16, 3), "parts of two photographs")
+    assert (pixels.shape, kind) == ((20, 16, 16, 3), "20 parts of two photographs")
     expected = comparison.answers(network, pixels)
     file = open_exported(exported[0] / "model.stablehlo")
     assert comparison.compare(file, pixels, expected).logit < 1e-5
@@ -145,6 +152,31 @@ def test_mistakes_are_one_sentence(options, message, trained_run, tmp_path, monk
     assert cli.main(["export", "--format", "stablehlo", "--out", "out", *(names.get(o, o) for o in options)]) == 2
     assert capsys.readouterr().err.startswith(f"Error: {message.replace('RUN', names['RUN'])}")
     assert not (tmp_path / "out").exists()
+
+
+class Strange(nnx.Module):
+    """Another function for large batches, or one of LAPACK's."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __call__(self, images):
+        if self.kind == "batch":
+            return images[:, 0, 0] * (2 if images.shape[0] > 3 else 1)
+        return jnp.linalg.qr(images)[1][:, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("batch", "tiny_net has a layer that does something else for some numbers of images"),
+        ("lapack", "tiny_net has a layer that calls code outside the program"),
+    ],
+)
+def test_a_layer_that_no_program_can_hold_is_told(kind, message, trained_run):
+    network = dataclasses.replace(open_run(str(trained_run.folder)), model=Strange(kind))
+    with pytest.raises(ArchitectureError, match=message):
+        export_stablehlo.files(network, argparse.Namespace(preprocess=False, softmax=False))
 
 
 SPOILT = {
