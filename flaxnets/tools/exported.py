@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from flaxnets.tools.trained import Trained
 
 # What a file's name ends in, and the module that writes and runs such files. It has `add_options(parser)`,
-# `files(network, arguments) -> {name: bytes}`, and `load(content, description, name) -> function of a batch`.
+# `files(network, arguments) -> {name: bytes}`, and `load(content, description, name) -> function of a batch`, which
+# computes with a thread for each core that the process may use: `flaxnets bench` counts on it.
 FORMATS = {"stablehlo": "export_stablehlo"}
 STEM = "model"  # of the names of the file and of its description
 MOST_BYTES = 2**31  # of a file; protocol buffers and flat buffers hold no more
@@ -182,7 +183,12 @@ def open_exported(source: str | Path) -> Exported:
     """
     path, name = Path(source), printable(source)
     beside = path.with_suffix(".json")
-    text = _read(beside, MOST_DESCRIPTION_BYTES, f"{name} has no description beside it")
+    content = _read(path, MOST_BYTES, f"There is no exported network {name}; give one that `flaxnets export` wrote.")
+    text = _read(
+        beside,
+        MOST_DESCRIPTION_BYTES,
+        f"{name} has no description beside it, {printable(beside.name)}; copy both files of the export.",
+    )
     try:
         description = Description.model_validate_json(text)
     except ValidationError as error:
@@ -192,7 +198,6 @@ def open_exported(source: str | Path) -> Exported:
             f"{printable(beside)} describes no exported network ({printable(where)}: {printable(first['msg'])}); "
             "export the network again, with this version of flaxnets."
         ) from error
-    content = _read(path, MOST_BYTES, f"There is no exported network {name}")
     if hashlib.sha256(content).hexdigest() != description.sha256:
         raise WeightsError(
             f"{name} is damaged, or {beside.name} is of another file: its checksum is wrong; copy both again, together."
@@ -234,9 +239,6 @@ def _read(path: Path, most: int, missing: str) -> bytes:
             raise WeightsError(f"{printable(path)} has {size:,} bytes, more than {most:,}; give an exported network.")
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise WeightsError(
-            f"{missing}: there is no {printable(path)}; give a file that `flaxnets export` wrote, and keep the .json "
-            "beside it."
-        ) from error
+        raise WeightsError(missing) from error
     except OSError as error:
         raise WeightsError(f"Cannot read {printable(path)}: {error.strerror}; give another file.") from error

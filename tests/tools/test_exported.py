@@ -180,8 +180,11 @@ def test_a_layer_that_no_program_can_hold_is_told(kind, message, trained_run):
 
 
 SPOILT = {
-    "gone": (lambda file: file.unlink(), "There is no exported network"),
-    "without description": (lambda file: file.with_suffix(".json").unlink(), "has no description beside it"),
+    "gone": (lambda file: file.unlink(), "model.stablehlo; give one that `flaxnets export` wrote."),
+    "without description": (
+        lambda file: file.with_suffix(".json").unlink(),
+        "has no description beside it, model.json; copy both files of",
+    ),
     "truncated": (lambda file: file.write_bytes(file.read_bytes()[:-9]), "is damaged, or model.json is of another"),
     "no json": (lambda file: file.with_suffix(".json").write_text("{"), "describes no exported network (the file: In"),
     "newer": (lambda file: rewritten(file, description=2), "describes no exported network (description: Input should"),
