@@ -158,7 +158,8 @@ def describe(
         centre_crop=network.view.centre_crop if network.view.crop == "random_resized" else None,
         mean=network.mean,
         std=network.std,
-        class_names=network.class_names,
+        # A folder's name may hold bytes that are no text, which JSON cannot.
+        class_names=tuple(name.encode(errors="backslashreplace").decode() for name in network.class_names),
     )
 
 

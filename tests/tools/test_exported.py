@@ -17,7 +17,7 @@ from flax import nnx
 from flaxnets import cli, registry
 from flaxnets.errors import ArchitectureError, WeightsError
 from flaxnets.tools import comparison, export_stablehlo
-from flaxnets.tools.exported import open_exported
+from flaxnets.tools.exported import Description, describe, files, open_exported
 from flaxnets.tools.trained import open_run
 
 
@@ -124,6 +124,13 @@ def test_without_the_data_it_is_compared_on_photographs(exported, trained_run):
         comparison.compare(file, pixels, expected * 1.001)
     with pytest.raises(ArchitectureError, match="Nothing was written"):
         comparison.compare(file, pixels, expected * np.nan)
+
+
+def test_names_that_are_no_text_are_written_as_text(trained_run):
+    network = dataclasses.replace(open_run(str(trained_run.folder)), class_names=("caf\udce9", "two\nlines é"))
+    described = describe(network, argparse.Namespace(preprocess=False, softmax=False), b"x")
+    assert described.class_names == ("caf\\udce9", "two\nlines é")
+    assert Description.model_validate_json(files("stablehlo", b"x", described)["model.json"]) == described
 
 
 def test_an_export_that_differs_leaves_nothing(trained_run, tmp_path, monkeypatch, capsys):
