@@ -26,7 +26,7 @@ def measure(file: str, rounds: int) -> dict[str, Any]:
     """Latency of a file, and of its architecture where that is installed, for each number of threads.
 
     XLA makes its threads when it starts, one for each core that it may use; so each number has a process of its own,
-    which is bound to as many cores.
+    which is bound to as many cores. The `load` of other formats has to take as many threads.
 
     Raises:
       WeightsError: the file cannot be used.

@@ -42,17 +42,19 @@ def main(options: list[str], description: str) -> int:
         _write(arguments.out, files(open_run(arguments.network), arguments))
         return 0
 
-    network = open_network(arguments.network, arguments, fold=False, untrained=True)
-    written = files(network, arguments)
-
     from flaxnets.tools import comparison
 
-    pixels, kind = comparison.real_pictures(network)
-    expected = comparison.answers(network, pixels)
+    with comparison.on_cpu():
+        network = open_network(arguments.network, arguments, fold=False, untrained=True)
+        written = files(network, arguments)
+        pixels, kind = comparison.real_pictures(network)
+        expected = comparison.answers(network, pixels)
 
     def check(folder: Path) -> None:
         file = exported.open_exported(folder / f"{exported.STEM}.{arguments.format}")
-        print(f"Loaded again and compared with the model on {kind}: {comparison.compare(file, pixels, expected)}.")
+        with comparison.on_cpu():
+            difference = comparison.compare(file, pixels, expected)
+        print(f"Loaded again and compared with the model on {kind}: {difference}.")
 
     _write(arguments.out, written, check)
     return 0

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from flaxnets.tools.trained import Trained
 
 # What a file's name ends in, and the module that writes and runs such files. It has `add_options(parser)`,
-# `files(network, arguments) -> {name: bytes}`, and `load(content, description, name) -> function of a batch`, which
-# computes with a thread for each core that the process may use: `flaxnets bench` counts on it.
+# `files(network, arguments) -> {name: bytes}`, and `load(content, description, name) -> function of a batch`.
 FORMATS = {"stablehlo": "export_stablehlo"}
 STEM = "model"  # of the names of the file and of its description
 MOST_BYTES = 2**31  # of a file; protocol buffers and flat buffers hold no more

@@ -15,7 +15,7 @@ import pytest
 from flax import nnx
 
 from flaxnets import cli, registry
-from flaxnets.errors import ArchitectureError, WeightsError
+from flaxnets.errors import ArchitectureError, ConfigError, WeightsError
 from flaxnets.tools import comparison, export_stablehlo
 from flaxnets.tools.exported import Description, describe, files, open_exported
 from flaxnets.tools.trained import open_run
@@ -124,6 +124,15 @@ def test_without_the_data_it_is_compared_on_photographs(exported, trained_run):
         comparison.compare(file, pixels, expected * 1.001)
     with pytest.raises(ArchitectureError, match="Nothing was written"):
         comparison.compare(file, pixels, expected * np.nan)
+
+
+def test_without_the_cpu_there_is_no_comparison(monkeypatch):
+    def no_such_backend(backend):
+        raise RuntimeError(f"Unknown backend {backend}")
+
+    monkeypatch.setattr(jax, "local_devices", no_such_backend)
+    with pytest.raises(ConfigError, match="which JAX_PLATFORMS leaves out; set it to cpu,cpu, or unset it"):
+        comparison.on_cpu()
 
 
 def test_names_that_are_no_text_are_written_as_text(trained_run):
