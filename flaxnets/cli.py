@@ -25,7 +25,10 @@ TOOLS = {
     "runs": ("runs", "List run folders: state, step, best accuracy, age."),
     "launch": ("launch", "Train in several processes on this machine: launch --processes N -- train ..."),
     "convert": ("convert", "Rewrite a checkpoint in the names of torchvision, timm or flaxnets, as safetensors."),
-    "export": ("export", "Write a trained network in a form that others can use: safetensors with a model card."),
+    "export": (
+        "export",
+        "Write a network for others: StableHLO for programs, safetensors with a model card for the hub.",
+    ),
     "prepare": ("prepare", "Download a data set of TensorFlow Datasets and prepare it for training."),
     "check-data": ("check_data", "List the images of a data set that cannot be used, and count the others."),
     "bench-data": ("bench_data", "Measure how many images a second are read, decoded, augmented and on the device."),

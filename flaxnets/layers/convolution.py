@@ -10,11 +10,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
+from jax.export import is_symbolic_dim
 
 from flaxnets.errors import ConfigError
 from flaxnets.layers.checks import require_choice
 from flaxnets.layers.initializers import he_normal
 from flaxnets.layers.lowerings import Geometry, blocks, patches, plain, shifted
+from flaxnets.layers.portable import is_portable
 from flaxnets.layers.winograd import winograd
 
 # Where the pixels that a kernel needs beyond the border go: PyTorch's rule and TensorFlow's.
@@ -88,7 +90,7 @@ def convolve(images: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Ar
 
     On GPU and TPU this is `lax.conv_general_dilated`, forward and backward; on a CPU the form that `cpu_form` chooses.
     It has derivatives of any order in reverse mode. `FLAXNETS_CONV=plain` gives XLA's form on every platform, for
-    comparison and for forward mode (`jax.jvp`), which the other forms lack.
+    comparison and for forward mode (`jax.jvp`), which the other forms lack; so does `portable`, for what is exported.
 
     Raises:
       ConfigError: the environment variable FLAXNETS_CONV is neither `fast` nor `plain`.
@@ -104,16 +106,18 @@ def cpu_form(image_shape: Sequence[int], kernel_shape: Sequence[int], geometry: 
     """The form of a convolution that is fastest on a CPU, forward and backward, by its kind and size.
 
     Measured by `experiments/benchmarks/convolutions.py`, which prints each form's speed in each direction and which of
-    them this table takes; on another CPU it shows where the table should differ.
+    them this table takes; on another CPU it shows where the table should differ. A batch of unknown size, which only an
+    exported program has, counts as one image.
     """
     name = os.environ.get("FLAXNETS_CONV", "fast")
     if name not in ("fast", "plain"):
         raise ConfigError(f"FLAXNETS_CONV cannot be {name!r}: set it to fast or plain, or leave it unset for fast.")
     (batch, *size, cin), (*kernel_size, _, cout) = image_shape, kernel_shape
+    batch = 1 if is_symbolic_dim(batch) else batch
     pixels = math.prod(geometry.output_size(size, kernel_size))
     is_3x3 = kernel_size == [3, 3] and geometry.strides == geometry.dilation == (1, 1) and _pads_up_to(2, geometry)
     rules = (
-        (name == "plain", plain),
+        (name == "plain" or is_portable(), plain),
         (geometry.groups == cin > 1, shifted),  # depthwise
         (geometry.groups > 1, blocks),
         (kernel_size == [1, 1], patches),  # pointwise: a matrix product

@@ -11,6 +11,7 @@ from jax import lax
 from flaxnets.layers.checks import require_choice
 from flaxnets.layers.convolution import PADDINGS, same_padding
 from flaxnets.layers.lowerings import Geometry, handed_back, offsets, padded, window
+from flaxnets.layers.portable import is_portable
 
 
 class MaxPool(nnx.Module):
@@ -37,7 +38,8 @@ class MaxPool(nnx.Module):
         if self.padding == "same":
             padding = same_padding(x.shape[1:3], (self.window, self.window), (self.strides, self.strides))
         geometry = Geometry((self.strides, self.strides), padding)
-        return _largest_by_platform(x, self.window, geometry)
+        pool = _largest if is_portable() else _largest_by_platform
+        return pool(x, self.window, geometry)
 
 
 class AveragePool(nnx.Module):
@@ -66,15 +68,23 @@ class GlobalMean(nnx.Module):
         return x.mean((1, 2))
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def largest(x: jax.Array, axis: int) -> jax.Array:
     """Maximum over an axis, which is kept with length 1; the first of equal values gets the gradient, as in PyTorch.
 
     The gradient of `jnp.max` compares `x` with its maximum. Where a compiler computes `x` twice and rounds it in two
     ways, which XLA does on a CPU, none is equal and the gradient is 0 / 0.
     """
+    return x.max(axis, keepdims=True)
+
+
+@largest.defjvp
+def _largest_derivative(axis: int, primals: tuple[jax.Array], tangents: tuple[jax.Array]):
+    (x,), (tangent,) = primals, tangents
     first = jnp.argmax(x, axis, keepdims=True)
     place = lax.broadcasted_iota(first.dtype, x.shape, axis % x.ndim)
-    return jnp.where(place == first, x, 0).sum(axis, keepdims=True)
+    value, derivative = (jnp.where(place == first, each, 0).sum(axis, keepdims=True) for each in (x, tangent))
+    return value, derivative
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))

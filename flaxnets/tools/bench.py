@@ -20,6 +20,7 @@ SECONDS_A_ROUND = 1.0
 def main(options: list[str], description: str) -> int:
     """Carry out the command and return its exit code. Raises FlaxnetsError for whatever the user can mend."""
     parser = argparse.ArgumentParser(prog="flaxnets bench", description=description)
+    parser.add_argument("file", nargs="?", help="exported file, whose time for one picture is taken by threads")
     parser.add_argument("--arch", default="resnet50", help="architecture, see `flaxnets list`; default: resnet50")
     parser.add_argument("--image-size", type=int, help="height and width in pixels; default: as published")
     parser.add_argument("--batch", type=int, default=16, help="images a step, over all devices; default: 16")
@@ -37,11 +38,21 @@ def main(options: list[str], description: str) -> int:
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             flag = "--" + name.replace("_", "-")
             raise ConfigError(f"{flag} cannot be {getattr(arguments, name)}; give a whole number above 0.")
-    found = _measure(arguments)
+    if arguments.file:
+        for name in ("arch", "image_size", "batch", "mode", "compare", "options"):
+            if getattr(arguments, name) != parser.get_default(name):
+                flag = "--" + name.replace("_", "-")
+                raise ConfigError(f"{flag} is not for an exported file, which is timed as it is; leave it out.")
+        from flaxnets.tools import bench_exported
+
+        found = bench_exported.measure(arguments.file, arguments.rounds)
+        table = bench_exported.table
+    else:
+        found, table = _measure(arguments), _table
     if arguments.json:
         print(json.dumps(found, indent=2))
     else:
-        Console(highlight=False).print(_table(found))
+        Console(highlight=False).print(table(found))
     return 0
 
 

@@ -14,10 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 from flaxnets.errors import ConfigError, DataError, WeightsError, printable
+from flaxnets.tools.classifier import Classifier
+from flaxnets.tools.exported import open_classifiers
 from flaxnets.tools.metrics import Metrics, average, draw_confusion, draw_reliability, measure
 from flaxnets.tools.options import add_data, add_inference, check_inference, read_data
 from flaxnets.tools.outputs import Progress, check_new, write_new
-from flaxnets.tools.trained import Trained, add_network, open_networks
+from flaxnets.tools.trained import add_network
 
 if TYPE_CHECKING:
     from flaxnets.data.augmentation import Transform
@@ -29,7 +31,9 @@ MOST_ROWS = 20  # of a table for people
 def main(options: list[str], description: str) -> int:
     """Carry out the command and return its exit code. Raises FlaxnetsError for whatever the user can mend."""
     parser = argparse.ArgumentParser(prog="flaxnets evaluate", description=description)
-    parser.add_argument("networks", nargs="+", metavar="RUN", help="run folder, or a weights file with --arch")
+    parser.add_argument(
+        "networks", nargs="+", metavar="RUN", help="run folder, exported file, or a weights file with --arch"
+    )
     parser.add_argument(
         "--average",
         choices=("probability", "logit"),
@@ -47,7 +51,7 @@ def main(options: list[str], description: str) -> int:
     check_inference(arguments)
     if arguments.out:
         check_new(arguments.out)
-    networks = open_networks(arguments.networks, arguments)
+    networks = open_classifiers(arguments.networks, arguments)
     source = test_source(networks, arguments)
     views = [network.views(arguments.crops, arguments.flip) for network in networks]
     logits = []
@@ -78,7 +82,7 @@ def main(options: list[str], description: str) -> int:
 
 
 def predict(
-    network: Trained,
+    network: Classifier,
     source: "Source",
     views: Sequence[tuple["Transform", ...]],
     batch_size: int,
@@ -91,7 +95,8 @@ def predict(
       network: any.
       source: pictures, made grey or coloured as the network wants them.
       views: what a picture goes through, see `Trained.views`.
-      batch_size, cache: as of `Network`. The result depends on neither, nor on the number of devices, but for rounding.
+      batch_size, cache: as of `classifying`. The result depends on neither, nor on the number of devices, but for
+        rounding.
       advance: called after each picture.
 
     Raises:
@@ -99,9 +104,9 @@ def predict(
       WeightsError: a logit is not finite.
     """
     from flaxnets.data.loading import load
-    from flaxnets.tools.inference import Network
+    from flaxnets.tools.inference import classifying
 
-    compiled = Network(network, batch_size, cache)
+    compiled = classifying(network, batch_size, cache)
     source = dataclasses.replace(source, channels=network.channels)
     fixed, found, labels = np.random.default_rng(0), [], []
     for view in views:
@@ -117,21 +122,21 @@ def predict(
     return found, np.array(labels)
 
 
-def test_source(networks: list[Trained], arguments: argparse.Namespace) -> "Source":
+def test_source(networks: list[Classifier], arguments: argparse.Namespace) -> "Source":
     """The pictures to evaluate on. Raises DataError where the networks' classes are others than theirs."""
     from flaxnets.data import check, sources
 
     default = next((network.data for network in networks if network.data), None)
     data = read_data(arguments, default)
     if data is None:
-        raise ConfigError("A weights file does not say what to evaluate it on; add --data.name, such as folder:PATH.")
+        raise ConfigError("Only a run knows its data; add --data.name, such as folder:PATH.")
     source = sources.open_sources(data)[1]
     for network in networks:
         compare_classes(network, source.class_names)
     return check.usable([source], data.on_error)[0]
 
 
-def compare_classes(network: Trained, class_names: tuple[str, ...]) -> None:
+def compare_classes(network: Classifier, class_names: tuple[str, ...]) -> None:
     """Raise DataError where a network knows other classes than a data set has; numbers are no names."""
     count = len(network.class_names)
     if count != len(class_names):

@@ -1,45 +1,90 @@
-"""`flaxnets export`: a trained network in a form that others can use; each form is a module of its own."""
+"""`flaxnets export`: a network in a form that others can use; each form is a module of its own."""
 
 import argparse
 import importlib
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from flaxnets.errors import ConfigError
+from flaxnets.tools import exported
 from flaxnets.tools.outputs import check_new
-from flaxnets.tools.trained import open_run
+from flaxnets.tools.trained import add_network, open_network, open_run
 
 # Each module has `add_options(parser)` and `files(network, arguments) -> {name: bytes}`.
-FORMATS = {"safetensors": "export_safetensors"}
+FORMATS = {"safetensors": "export_safetensors", **exported.FORMATS}
 
 
 def main(options: list[str], description: str) -> int:
     """Carry out the command and return its exit code. Raises FlaxnetsError for whatever the user can mend."""
     modules = {name: importlib.import_module(f"flaxnets.tools.{module}") for name, module in FORMATS.items()}
     parser = argparse.ArgumentParser(prog="flaxnets export", description=description)
-    parser.add_argument("run", metavar="RUN", help="run folder; its best checkpoint is exported")
+    parser.add_argument(
+        "network",
+        metavar="RUN",
+        help="run folder, whose best checkpoint is taken; or file with --arch, or architecture",
+    )
     parser.add_argument("--format", choices=tuple(FORMATS), default="safetensors", help="default: safetensors")
     parser.add_argument("--out", type=Path, metavar="FOLDER", required=True, help="new folder")
+    deployed = parser.add_argument_group(", ".join(exported.FORMATS), exported.__doc__)
+    add_network(deployed)
+    exported.add_options(deployed)
+    groups = {deployed: tuple(exported.FORMATS)}
     for name, module in modules.items():
-        module.add_options(parser.add_argument_group(name, module.__doc__))
+        groups[group := parser.add_argument_group(name, module.__doc__)] = (name,)
+        module.add_options(group)
     arguments = parser.parse_args(options)
+    _refuse_options_of_others(arguments, groups)
     check_new(arguments.out)
-    written = modules[arguments.format].files(open_run(arguments.run), arguments)
-    _write(arguments.out, written)
-    for name, content in written.items():
-        print(f"{arguments.out / name}: {len(content):,} bytes")
+    files = modules[arguments.format].files
+    if arguments.format not in exported.FORMATS:
+        _write(arguments.out, files(open_run(arguments.network), arguments))
+        return 0
+
+    from flaxnets.tools import comparison
+
+    with comparison.on_cpu():
+        network = open_network(arguments.network, arguments, fold=False, untrained=True)
+        written = files(network, arguments)
+        pixels, kind = comparison.real_pictures(network)
+        expected = comparison.answers(network, pixels)
+
+    def check(folder: Path) -> None:
+        file = exported.open_exported(folder / f"{exported.STEM}.{arguments.format}")
+        with comparison.on_cpu():
+            difference = comparison.compare(file, pixels, expected)
+        print(f"Loaded again and compared with the model on {kind}: {difference}.")
+
+    _write(arguments.out, written, check)
     return 0
 
 
-def _write(folder: Path, files: dict[str, bytes]) -> None:
-    """Write a new folder with all files in it, or nothing. Raises ConfigError where that cannot be."""
+def _refuse_options_of_others(
+    arguments: argparse.Namespace, groups: dict[argparse._ArgumentGroup, tuple[str, ...]]
+) -> None:
+    for group, formats in groups.items():
+        for action in group._group_actions:
+            if arguments.format not in formats and getattr(arguments, action.dest) != action.default:
+                flag, needed = action.option_strings[0], " or ".join(formats)
+                raise ConfigError(f"{flag} is not for {arguments.format}; leave it out, or give --format {needed}.")
+
+
+def _write(folder: Path, files: dict[str, bytes], check: Callable[[Path], None] = lambda _: None) -> None:
+    """Write a new folder with all files in it, or nothing; `check` may refuse it before it is in its place.
+
+    Raises:
+      ConfigError: it cannot be written.
+    """
     try:
         with tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=f".{folder.name}-") as place:
             whole = Path(place) / "whole"
             whole.mkdir()
             for name, content in files.items():
                 (whole / name).write_bytes(content)
+            check(whole)
             os.rename(whole, folder)  # refuses to replace a folder that is not empty
     except OSError as error:
         raise ConfigError(f"Cannot write {folder}: {error.strerror}; choose another place by --out FOLDER.") from error
+    for name, content in files.items():
+        print(f"{folder / name}: {len(content):,} bytes")

@@ -1,8 +1,9 @@
-"""A network compiled for pictures: decoded by threads, computed on all devices, in constant memory."""
+"""A network at work on pictures: decoded by threads, computed on all devices, in constant memory."""
 
+import abc
 import collections
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -14,6 +15,8 @@ from flax import nnx
 from flaxnets.data.loading import default_workers
 from flaxnets.data.pixels import BrokenImageError
 from flaxnets.plugin import ImageClassifier
+from flaxnets.tools.classifier import Classifier
+from flaxnets.tools.exported import Exported
 from flaxnets.tools.trained import Trained
 from flaxnets.training import mesh, programs, step
 from flaxnets.training.memory import keep_freed_memory
@@ -46,7 +49,48 @@ class Seen(NamedTuple, Generic[Item]):
     problem: str | None
 
 
-class Network:
+class Stream(abc.ABC):
+    """Computes on pictures in batches of one size, as many as come.
+
+    Args:
+      batch_size: pictures at a time.
+      shape: of one, [image_size, image_size, channels].
+    """
+
+    def __init__(self, batch_size: int, shape: tuple[int, ...]):
+        self.batch_size = batch_size
+        self._shape = shape
+
+    @abc.abstractmethod
+    def start(self, images: np.ndarray) -> Mapping[str, jax.Array | np.ndarray]:
+        """Begin to compute on uint8 images [batch_size, h, w, c]: a row of each result for each of them."""
+
+    def stream(self, items: Iterable[Item], load: Load[Item]) -> Iterator[Seen[Item]]:
+        """What the network makes of each item, in order; holds a few batches in memory, however many there are.
+
+        Args:
+          items: names of pictures, in whatever form `load` takes.
+          load: an item's pixels, uint8 [image_size, image_size, channels], and its label or None; called by several
+            threads. Where it raises BrokenImageError or OSError, the item's result says so; anything else ends the
+            stream.
+        """
+        computing: collections.deque[tuple[list, Mapping[str, Any]]] = collections.deque()
+        for batch in _batches(_loaded(items, load, 2 * self.batch_size), self.batch_size):
+            computing.append((batch, self.start(self._images(batch))))
+            if len(computing) == 2:  # the devices compute one batch while another is handed on
+                yield from _finished(*computing.popleft())
+        while computing:
+            yield from _finished(*computing.popleft())
+
+    def _images(self, batch: list) -> np.ndarray:
+        images = np.zeros((self.batch_size, *self._shape), np.uint8)
+        for row, (_, pixels, _, _) in enumerate(batch):
+            if pixels is not None:
+                images[row] = pixels
+        return images
+
+
+class Network(Stream):
     """A network that is compiled at once for batches of one size, or read back from the cache.
 
     Args:
@@ -66,8 +110,10 @@ class Network:
         settings: Any = None,
     ):
         keep_freed_memory()
-        self.batch_size = -(-batch_size // jax.device_count()) * jax.device_count()
-        self._devices = mesh.data_mesh(self.batch_size)
+        batch_size = -(-batch_size // jax.device_count()) * jax.device_count()
+        shape = (batch_size, trained.image_size, trained.image_size, trained.channels)
+        super().__init__(batch_size, shape[1:])
+        self._devices = mesh.data_mesh(batch_size)
         graph, streams, arrays = nnx.split(trained.model, nnx.RngState, ...)
         random = nnx.to_pure_dict(streams)
 
@@ -77,7 +123,6 @@ class Network:
             return jax.lax.all_gather(outputs, mesh.AXIS, tiled=True)
 
         self._state = jax.device_put(nnx.to_pure_dict(arrays), mesh.copied(self._devices))
-        shape = (self.batch_size, trained.image_size, trained.image_size, trained.channels)
         self._program = programs.Program(
             mesh.data_parallel(run, self._devices),
             donate_state=False,
@@ -92,31 +137,37 @@ class Network:
             mesh.shapes(self._state, mesh.copied(self._devices)),
             jax.ShapeDtypeStruct(shape, np.uint8, sharding=mesh.split(self._devices)),
         )
-        self._pixels = shape[1:]
 
-    def stream(self, items: Iterable[Item], load: Load[Item]) -> Iterator[Seen[Item]]:
-        """What the network makes of each item, in order; holds a few batches in memory, however many there are.
-
-        Args:
-          items: names of pictures, in whatever form `load` takes.
-          load: an item's pixels, uint8 [image_size, image_size, channels], and its label or None; called by several
-            threads. Where it raises BrokenImageError or OSError, the item's result says so; anything else ends the
-            stream.
-        """
-        computing: collections.deque[tuple[list, dict[str, jax.Array]]] = collections.deque()
-        for batch in _batches(_loaded(items, load, 2 * self.batch_size), self.batch_size):
-            computing.append((batch, self._start(batch)))
-            if len(computing) == 2:  # the devices compute one batch while another is handed on
-                yield from _finished(*computing.popleft())
-        while computing:
-            yield from _finished(*computing.popleft())
-
-    def _start(self, batch: list) -> dict[str, jax.Array]:
-        images = np.zeros((self.batch_size, *self._pixels), np.uint8)
-        for row, (_, pixels, _, _) in enumerate(batch):
-            if pixels is not None:
-                images[row] = pixels
+    def start(self, images: np.ndarray) -> Mapping[str, jax.Array]:
+        """Begin to compute on all devices."""
         return self._program(self._state, jax.device_put(images, mesh.split(self._devices)))
+
+
+class ExportedNetwork(Stream):
+    """An exported file at work, which gives `logits`.
+
+    Args:
+      file: the network.
+      batch_size: pictures at a time.
+      cache: folder of compiled programs.
+    """
+
+    def __init__(self, file: Exported, batch_size: int, cache: Path):
+        programs.use_compilation_cache(cache)
+        super().__init__(batch_size, file.description.input_shape(batch_size)[1:])
+        self._file = file
+
+    def start(self, images: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Compute."""
+        return {"logits": self._file.logits(images)}
+
+
+def classifying(classifier: Classifier, batch_size: int, cache: Path) -> Stream:
+    """Whatever the classifier is, the `logits` of pictures."""
+    if isinstance(classifier, Exported):
+        return ExportedNetwork(classifier, batch_size, cache)
+    assert isinstance(classifier, Trained)
+    return Network(classifier, batch_size, cache)
 
 
 def _loaded(items: Iterable[Item], load: Load[Item], ahead: int) -> Iterator[tuple]:
@@ -149,7 +200,7 @@ def _batches(examples: Iterable[tuple], size: int) -> Iterator[list[tuple]]:
         yield batch
 
 
-def _finished(batch: list, outputs: dict[str, jax.Array]) -> Iterator[Seen]:
+def _finished(batch: list, outputs: Mapping[str, Any]) -> Iterator[Seen]:
     rows = {name: np.asarray(array) for name, array in outputs.items()}
     for row, (item, pixels, label, problem) in enumerate(batch):
         own = {} if problem else {name: array[row] for name, array in rows.items()}

@@ -12,7 +12,7 @@ from flaxnets.errors import ConfigError
 NOT_OF_DATA = ("batch_size", "image_size", "test_image_size", "channels", "workers")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse._ActionsContainer) -> None:
     """Let a command take `--options NAME VALUE ...`, as `flaxnets train` does."""
     parser.add_argument(
         "--options", nargs="*", default=[], metavar="NAME VALUE", help="options of the architecture, such as width 0.5"

@@ -11,7 +11,7 @@ import numpy as np
 from flaxnets.data.folder import EXTENSIONS, images_in
 from flaxnets.data.loading import transformed
 from flaxnets.errors import DataError, printable
-from flaxnets.tools.trained import Trained
+from flaxnets.tools.classifier import Classifier
 
 STANDARD_INPUT = "-"
 
@@ -37,7 +37,7 @@ def files_of(names: Sequence[str]) -> Iterator[str]:
             yield name
 
 
-def loader(network: Trained) -> Callable[[str], tuple[np.ndarray, int | None]]:
+def loader(network: Classifier) -> Callable[[str], tuple[np.ndarray, int | None]]:
     """How a file is read for a network: its pixels [image_size, image_size, channels], and its class where known.
 
     The class is known where the file is in a folder with the name of one. Raises OSError or BrokenImageError.

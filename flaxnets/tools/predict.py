@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flaxnets.errors import ConfigError, printable
+from flaxnets.tools.classifier import Classifier
+from flaxnets.tools.exported import open_classifiers
 from flaxnets.tools.options import add_inference, check_inference
 from flaxnets.tools.outputs import Progress, check_new, write_new
-from flaxnets.tools.trained import Trained, add_network, open_network
+from flaxnets.tools.trained import add_network
 
 if TYPE_CHECKING:
     from flaxnets.tools.inference import Seen
@@ -28,7 +30,7 @@ def main(options: list[str], description: str) -> int:
         prog="flaxnets predict",
         description=f"{description} Broken pictures are reported on their lines; the exit code is then 1.",
     )
-    parser.add_argument("network", metavar="RUN", help="run folder, or a weights file with --arch")
+    parser.add_argument("network", metavar="RUN", help="run folder, exported file, or a weights file with --arch")
     parser.add_argument(
         "pictures", nargs="+", metavar="PICTURE", help="image file, folder of them, or - for names on standard input"
     )
@@ -47,16 +49,16 @@ def main(options: list[str], description: str) -> int:
         raise ConfigError(f"--top cannot be {arguments.top}; give a whole number above 0.")
     if arguments.plot:
         check_new(arguments.plot)
-    network = open_network(arguments.network, arguments)
+    (network,) = open_classifiers([arguments.network], arguments)
     if not network.class_names:
         raise ConfigError(f"{network.name} has no classifier, so it can predict nothing; try flaxnets features.")
 
-    from flaxnets.tools.inference import Network
+    from flaxnets.tools.inference import classifying
     from flaxnets.tools.pictures import files_of, loader
 
     files = files_of(arguments.pictures)
     few = list(itertools.islice(files, 2))
-    compiled = Network(network, arguments.batch_size if len(few) > 1 else 1, arguments.compilation_cache)
+    compiled = classifying(network, arguments.batch_size if len(few) > 1 else 1, arguments.compilation_cache)
     write = _writer(arguments, network)
     broken, plotted = 0, []
     with Progress("predict", None, hidden=sys.stdout.isatty()) as progress:
@@ -73,7 +75,7 @@ def main(options: list[str], description: str) -> int:
     return 1 if broken else 0
 
 
-def _ranked(seen: "Seen[str]", network: Trained) -> Iterator[tuple[str, float]]:
+def _ranked(seen: "Seen[str]", network: Classifier) -> Iterator[tuple[str, float]]:
     """Classes and their probabilities, the likeliest first; of equal ones the first."""
     logits = seen.outputs["logits"].astype(np.float64)
     probabilities = np.exp(logits - logits.max())
@@ -82,7 +84,7 @@ def _ranked(seen: "Seen[str]", network: Trained) -> Iterator[tuple[str, float]]:
         yield network.class_names[number], float(probabilities[number])
 
 
-def _writer(arguments: argparse.Namespace, network: Trained) -> Callable[["Seen[str]"], None]:
+def _writer(arguments: argparse.Namespace, network: Classifier) -> Callable[["Seen[str]"], None]:
     """What prints a picture's line, in the form that the user chose."""
     top = min(arguments.top, len(network.class_names))
     table = csv.writer(sys.stdout, lineterminator="\n")
@@ -113,11 +115,11 @@ def _writer(arguments: argparse.Namespace, network: Trained) -> Callable[["Seen[
     return as_csv if arguments.csv else as_json if arguments.json else as_text
 
 
-def _label(seen: "Seen[str]", network: Trained) -> str | None:
+def _label(seen: "Seen[str]", network: Classifier) -> str | None:
     return None if seen.label is None else network.class_names[seen.label]
 
 
-def _caption(seen: "Seen[str]", network: Trained) -> str:
+def _caption(seen: "Seen[str]", network: Classifier) -> str:
     """`daisy 97 %`, and below it the real class, where it is known and another."""
     name, probability = next(_ranked(seen, network))
     label = _label(seen, network)

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import itertools
 import json
 import logging
 from collections.abc import Sequence
@@ -10,69 +9,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flaxnets.errors import ArchitectureError, ConfigError, RunFolderError, WeightsError, did_you_mean, printable
+from flaxnets.tools.classifier import Classifier
 from flaxnets.tools.options import add_options, read_options
 
 if TYPE_CHECKING:
-    from flaxnets.config import Augmentation, Data
-    from flaxnets.data.augmentation import Transform
+    from flaxnets.config import Data
     from flaxnets.plugin import ImageClassifier
     from flaxnets.weights.trained import TrainedRun
 
 FILES = (".pth", ".pt", ".safetensors")
 
 
-@dataclasses.dataclass(frozen=True)
-class Trained:
-    """A network that is ready to classify, and what its images have to look like.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trained(Classifier):
+    """A network that is ready to classify.
 
     Attributes:
-      name: what the user called it by.
-      arch, options: of the network.
       model: in inference mode; of images [b, h, w, channels], normalised by `mean` and `std`.
-      class_names: one a logit; numbers where a weights file comes without names; none without a classifier.
-      mean, std: statistics of the images, a number a channel, images in [0, 1].
-      image_size: height and width of the network's input, in pixels.
-      view: which part of a picture it sees.
       run: the run folder that it is from, with all of run.json; None for others.
     """
 
-    name: str
-    arch: str
-    options: dict[str, Any]
     model: "ImageClassifier"
-    class_names: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    image_size: int
-    view: "Augmentation"
     run: "TrainedRun | None" = None
-
-    @property
-    def channels(self) -> int:
-        """1 for grey images, 3 for colour."""
-        return len(self.mean)
-
-    @property
-    def transforms(self) -> tuple["Transform", ...]:
-        """What a decoded picture goes through: pixels [h, w, channels] -> [image_size, image_size, channels], uint8."""
-        return self.views()[0]
-
-    def views(self, crops: int = 1, flip: bool = False) -> list[tuple["Transform", ...]]:
-        """Several such ways to see a picture, whose answers are averaged.
-
-        Args:
-          crops: 1 for the view alone, 5 for the central part of the picture and its four corners.
-          flip: each of them mirrored, too.
-        """
-        from flaxnets.data.augmentation import eval_transforms
-        from flaxnets.data.geometry import CentreCrop, CornerCrop, Flip
-
-        views = [eval_transforms(self.view, self.image_size)]
-        if crops == 5:
-            part = (self.image_size, self.view.centre_crop)
-            corners = itertools.product((False, True), repeat=2)
-            views = [(CentreCrop(*part),), *((CornerCrop(*part, right, bottom),) for right, bottom in corners)]
-        return views + [(*view, Flip()) for view in views] if flip else views
 
     @property
     def data(self) -> "Data | None":
@@ -82,7 +40,7 @@ class Trained:
         return Data(**self.run.record["run"]["data"]) if self.run else None
 
 
-def add_network(parser: argparse.ArgumentParser) -> None:
+def add_network(parser: argparse._ActionsContainer) -> None:
     """Let a command take the options that say what a network is: a run folder knows all, a weights file does not."""
     parser.add_argument("--arch", help="architecture of a weights file, see `flaxnets list`; a run knows its own")
     add_options(parser)

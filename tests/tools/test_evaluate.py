@@ -114,7 +114,7 @@ def test_files_and_tables_are_for_people(trained_run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["WEIGHTS"], "A weights file does not say what to evaluate it on; add --data.name, such as folder:PATH."),
+        (["WEIGHTS"], "Only a run knows its data; add --data.name, such as folder:PATH."),
         (["RUN", "--data.name", "flaxnets_digits"], "knows other classes than the data have: 'eight' there, '0' here;"),
         (["RUN", "--data.name", "folder:two"], "knows 10 classes, and the data have 2; choose data with the network's"),
         (["RUN", "--data.holdout", "2"], "data.holdout cannot be '2': input should be less than 1; change --data.hold"),
