@@ -91,10 +91,14 @@ def test_it_predicts_without_its_plugin_what_the_run_predicts(exported, trained_
         assert found == pytest.approx(expected, abs=1e-5)
 
 
-def test_preprocessing_and_softmax_can_be_inside(exported, trained_run, tmp_path):
+def test_preprocessing_and_softmax_can_be_inside(exported, trained_run, tmp_path, capsys):
     out = tmp_path / "inside"
-    options = ["--format", "stablehlo", "--preprocess", "--softmax", "--out", str(out)]
+    options = ["--format", "stablehlo", "--preprocess", "--softmax", "--out", str(out), "--json"]
     assert cli.main(["export", str(trained_run.folder), *options]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["bytes"] == {path.name: path.stat().st_size for path in out.iterdir()}
+    assert told["difference"]["logit"] is None
+    assert told["difference"]["probability"] < 1e-5
     inside, outside = open_exported(out / "model.stablehlo"), open_exported(exported[0] / "model.stablehlo")
     pixels = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
     probabilities = inside.compute(pixels)
