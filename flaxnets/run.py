@@ -43,7 +43,7 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
 
     from flaxnets import models, registry
     from flaxnets.data import images, pipeline
-    from flaxnets.training import computation, display, loop, mesh, mixing, plan, processes, programs, state
+    from flaxnets.training import computation, display, dry_run, loop, mesh, mixing, processes, programs, state
     from flaxnets.training.checkpoint import Checkpoints
     from flaxnets.training.folder import check_facts, choose_folder, create_folder, discard_folder, lock_folder
     from flaxnets.training.log import MetricsLog
@@ -92,10 +92,10 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
         shapes = computed.state_shapes()
         image = data.batch["image"]
         part = jax.ShapeDtypeStruct((image.shape[0] // devices.size, *image.shape[1:]), image.dtype)
-        memory = plan.memory(computed.definition, shapes, part, frozen=computed.frozen, accumulate=run.accumulate)
+        memory = dry_run.memory(computed.definition, shapes, part, frozen=computed.frozen, accumulate=run.accumulate)
         shown = display.Display(total_steps, started)
-        shown.summary(plan.rows(run, data, shapes, memory, frozen=computed.frozen, total_steps=total_steps))
-        shown.say("\n".join(plan.plot(computed.rate, total_steps)))
+        shown.summary(dry_run.rows(run, data, shapes, memory, frozen=computed.frozen, total_steps=total_steps))
+        shown.say("\n".join(dry_run.plot(computed.rate, total_steps)))
         return 0
 
     def batches(start: int) -> Iterator[dict]:

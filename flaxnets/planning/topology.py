@@ -1,0 +1,92 @@
+"""Devices that are not there: TPU slices that libtpu can compile for, and simulated CPUs."""
+
+import dataclasses
+import importlib.metadata
+import importlib.util
+import math
+import os
+from typing import Any
+
+from flaxnets.errors import ConfigError, did_you_mean
+from flaxnets.planning.chips import CHIPS, Chip
+
+# What libtpu would otherwise ask the machine for, in vain and not in silence; and other processes may load it too.
+ALONE = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Name:
+    """A topology that is known by name alone.
+
+    Attributes:
+      text: as the user wrote it, such as `v5e:4x4` or `cpu:8`.
+      kind: `v5e` or `cpu`.
+      chips: how many chips there are; CPUs have one device each.
+    """
+
+    text: str
+    kind: str
+    chips: int
+
+    @property
+    def chip(self) -> Chip | None:
+        """What is published of a chip; None for a simulated CPU."""
+        return CHIPS.get(self.kind)
+
+
+def parse(text: str) -> Name:
+    """The topology of a name. Raises ConfigError, listing those that are known."""
+    kind, _, shape = text.partition(":")
+    sides = shape.split("x")
+    known = all(side.isdecimal() and int(side) > 0 for side in sides)
+    if kind == "cpu" and known and len(sides) == 1:
+        return Name(text, kind, int(shape))
+    if kind in CHIPS and known and len(sides) == len(CHIPS[kind].shapes[0].split("x")):
+        return Name(text, kind, math.prod(map(int, sides)))
+    raise ConfigError(f"There is no topology {text!r}.{did_you_mean(kind, CHIPS)} {_choices()}")
+
+
+def simulate(devices: int) -> None:
+    """Let JAX, which must not have started, see so many CPUs and nothing else, and libtpu no machine to explore."""
+    os.environ.update(ALONE)
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    count = f"--xla_force_host_platform_device_count={devices}"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {count}"
+
+
+def devices_of(name: Name) -> list[Any]:
+    """The devices of a topology, to compile for: v3 and TPU7x have two a chip, the others one.
+
+    Raises:
+      ConfigError: libtpu is absent, or knows no such shape.
+    """
+    import jax
+    from jax.experimental import topologies
+
+    if name.kind == "cpu":
+        return jax.devices("cpu")[: name.chips]
+    if not importlib.util.find_spec("libtpu"):
+        raise ConfigError(
+            f"Planning for {name.text} needs libtpu, which is absent; run: pip install 'flaxnets[tpu]' (no TPU is "
+            f"needed), or plan without it by --topology cpu:{name.chips}."
+        )
+    try:
+        return list(topologies.get_topology_desc(platform="tpu", topology_name=name.text).devices)
+    except jax.errors.JaxRuntimeError as error:
+        reason = str(error).splitlines()[0].partition(": ")[2].rstrip(".")
+        raise ConfigError(f"libtpu cannot compile for {name.text} ({reason}). {_choices(name.kind)}") from error
+
+
+def compiler_version(name: Name) -> str:
+    """The version of what compiles for a topology, as far as it is not JAX itself."""
+    return "jaxlib" if name.kind == "cpu" else importlib.metadata.version("libtpu")
+
+
+def _choices(kind: str | None = None) -> str:
+    shapes = [f"{name}:{', '.join(chip.shapes)}" for name, chip in CHIPS.items() if kind in (None, name)]
+    return f"Choose by --topology one of {'; '.join([*shapes, 'cpu:N'])}."
