@@ -148,6 +148,9 @@ def _power_of_two(number: int) -> int:
     return 1 << (number.bit_length() - 1) if number > 0 else 0
 
 
+_OPTIONS = {"batch_size": "data.batch-size", "dtype": "dtype"}
+
+
 def _changed(run: Run, change: dict[str, Any]) -> Run:
     if "batch_size" in change:
         return run.model_copy(update={"data": run.data.model_copy(update=change)})
@@ -156,4 +159,4 @@ def _changed(run: Run, change: dict[str, Any]) -> Run:
 
 def _option(change: dict[str, Any]) -> str:
     ((name, value),) = change.items()
-    return f"--{'data.' if name == 'batch_size' else ''}{name.replace('_', '-')} {value}"
+    return "--rematerialise" if name == "rematerialise" else f"--{_OPTIONS[name]} {value}"

@@ -61,7 +61,7 @@ def test_a_real_tpu_step_is_compiled_with_none_attached(planned):
     assert plan["epoch_seconds"] == pytest.approx(100 * seconds["step"])
     assert plan["run_seconds"] == pytest.approx(300 * seconds["step"])
     tried = plan["suggestions"]
-    assert list(tried) == ["--dtype bfloat16", "--rematerialise True", "--data.batch-size 128", "--data.batch-size 32"]
+    assert list(tried) == ["--dtype bfloat16", "--rematerialise", "--data.batch-size 128", "--data.batch-size 32"]
     assert tried["--data.batch-size 128"]["operations"] > 1.5 * plan["operations"]
     assert tried["--dtype bfloat16"]["bytes_accessed"] != plan["bytes_accessed"]
 
@@ -78,6 +78,22 @@ def plan_here(tiny_plugin, tmp_path, monkeypatch, capsys):
         return code, *capsys.readouterr()
 
     return run
+
+
+def test_what_does_not_fit_on_a_tpu_is_refused(flaxnets, shared_folder):
+    options = ["--arch", "tiny_net", "--classes", 10**9, "--train-images", 10, "--dtype", "bfloat16", "--rematerialise"]
+    places = ["--topology", "v5e:1x1", "--compilation-cache", shared_folder / "plans"]
+    done = flaxnets("plan", *options, "--data.batch-size", 1, *places, code=2)
+    assert done.stdout == ""
+    *_, sentence = done.stderr.splitlines()
+    found = re.fullmatch(
+        r"Error: tiny_net in bfloat16 with 1 images a device does not fit on v5e:1x1: it needs ([\d.]+) GiB of "
+        r"15\.75 GiB, ([\d.]+) GiB too much; use a smaller network or smaller images\.",
+        sentence,
+    )
+    assert found, done.stderr
+    assert float(found[1]) > 16 * 4 * 10**9 / 2**30  # the classifier's kernel alone
+    assert float(found[2]) == pytest.approx(float(found[1]) - 15.75, abs=0.02)
 
 
 def test_text_shows_one_plan_in_full_and_several_as_a_table(plan_here):
