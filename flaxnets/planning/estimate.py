@@ -1,4 +1,4 @@
-"""How long a step would take at best: a roofline of operations, memory traffic and links (Williams et al. 2009)."""
+"""How long a step would take: a roofline of operations, memory traffic and links (Williams et al. 2009)."""
 
 import dataclasses
 

@@ -46,7 +46,7 @@ class Plan:
 
     @property
     def images_per_second(self) -> float | None:
-        """Of all devices together, at best."""
+        """Of all devices together."""
         return self.estimate and self.run.data.batch_size / self.estimate.step
 
     def as_json(self) -> dict[str, Any]:

@@ -34,7 +34,8 @@ def show(plans: Sequence[Plan], tried: Sequence[dict[str, Plan]], facts: DataFac
             console.print(f"{plan.name.text}, {plan.run.data.batch_size} images, with {option}: {_gain(plan, other)}")
     if any(plan.estimate for plan in plans):
         console.print(
-            "Times are the best that published peaks allow, without reading images and without evaluations.",
+            "Times are a roofline of published peaks, without reading images and without evaluations; real runs took 1.6 "
+            "to 3 times as long (docs/planning.md).",
             markup=False,
         )
 
@@ -63,7 +64,7 @@ def _details(plan: Plan) -> Table:
         times = f"operations {found.operations * 1e3:.2f} ms, memory {found.memory * 1e3:.2f} ms"
         rows["a step"] = f"{found.step * 1e3:.2f} ms: {times}, links {found.links * 1e3:.2f} ms"
         rows["limit"] = LIMITS[found.limit]
-        rows["speed"] = f"{plan.images_per_second:,.0f} images/s at best"
+        rows["speed"] = f"{plan.images_per_second:,.0f} images/s"
         rows["duration"] = (
             f"{duration(found.step * costs.steps_per_epoch)} an epoch, {duration(found.step * costs.steps)}"
         )
