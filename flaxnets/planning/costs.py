@@ -14,8 +14,9 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from flaxnets.config import Run, settings
-from flaxnets.planning import topology
+from flaxnets.planning import topologies
 from flaxnets.planning.data_facts import DataFacts
+from flaxnets.planning.topologies import Topology
 from flaxnets.training import computation, mesh, mixing, programs
 from flaxnets.training.state import bytes_of
 
@@ -86,7 +87,7 @@ class StepCosts:
         self._say = say
         self._code: set[str] = set()
 
-    def of(self, run: Run, name: topology.Name, devices: list[Any]) -> Costs:
+    def of(self, run: Run, topology: Topology, devices: list[Any]) -> Costs:
         """The costs of a run, whose image size is decided, where all devices of a topology share its batch.
 
         Raises:
@@ -107,15 +108,15 @@ class StepCosts:
         there = Mesh(np.array(devices), (mesh.AXIS,), axis_types=(AxisType.Auto,))
         state = mesh.shapes(computed.state_shapes(), mesh.copied(there))
         batch = mesh.shapes(_batch_shapes(run, channels), mesh.split(there))
-        constants = {**settings(run), **dataclasses.asdict(self._facts), "topology": name.text}
-        constants["compiler"] = topology.compiler_version(name)
+        constants = {**settings(run), **dataclasses.asdict(self._facts), "topology": topology.text}
+        constants["compiler"] = topologies.compiler_version(topology)
         for without_effect in ("seed", "epochs", "steps", "train_count"):
             del constants[without_effect]
         key = programs.fingerprint({"costs": constants}, state, batch, self._code)
         file = self._cache and self._cache / f"{key}.costs.json"
         found = _load(file) if file else None
         if found is None:
-            self._say(f"compiling {run.arch}, {part} images a device, for {name.text} ({len(devices)} devices)")
+            self._say(f"compiling {run.arch}, {part} images a device, for {topology.text} ({len(devices)} devices)")
             started = time.perf_counter()
             step = jax.jit(mesh.data_parallel(computed.train_step, there), donate_argnums=0)
             found = _read(step.lower(state, batch))

@@ -5,9 +5,10 @@ from typing import Any
 
 from flaxnets.config import Run
 from flaxnets.errors import ConfigError
-from flaxnets.planning import topology
+from flaxnets.planning import topologies
 from flaxnets.planning.costs import Costs, StepCosts
 from flaxnets.planning.estimate import Estimate, estimate
+from flaxnets.planning.topologies import Topology
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,14 +16,14 @@ class Plan:
     """A run on a topology.
 
     Attributes:
-      run, name: what was planned, and for what.
+      run, topology: what was planned, and for what.
       devices: number of JAX devices there.
       costs: of a step on a device; None where the batch cannot be split.
       problem: a sentence that says why the run cannot be, and what to do; None if it can.
     """
 
     run: Run
-    name: topology.Name
+    topology: Topology
     devices: int
     costs: Costs | None
     problem: str | None = None
@@ -35,14 +36,14 @@ class Plan:
     @property
     def memory(self) -> int | None:
         """Memory of a device in bytes, as published; None for a simulated one."""
-        return self.name.chip and self.name.chip.memory * self.name.chips // self.devices
+        return self.topology.chip and self.topology.chip.memory * self.topology.chips // self.devices
 
     @property
     def estimate(self) -> Estimate | None:
         """Seconds of a step; None where nothing is published of the device, or the run cannot be."""
-        if self.problem or not self.costs or not self.name.chip:
+        if self.problem or not self.costs or not self.topology.chip:
             return None
-        return estimate(self.costs, self.name.chip, self.name.chips)
+        return estimate(self.costs, self.topology.chip, self.topology.chips)
 
     @property
     def images_per_second(self) -> float | None:
@@ -55,8 +56,8 @@ class Plan:
         if found:
             seconds = {**dataclasses.asdict(found), "step": found.step}
         result: dict[str, Any] = {
-            "topology": self.name.text,
-            "chips": self.name.chips,
+            "topology": self.topology.text,
+            "chips": self.topology.chips,
             "devices": self.devices,
             "arch": self.run.arch,
             "dtype": self.run.dtype,
@@ -82,13 +83,13 @@ class Planner:
     def __init__(self, step_costs: StepCosts):
         self._step_costs = step_costs
 
-    def plan(self, run: Run, name: topology.Name) -> Plan:
+    def plan(self, run: Run, topology: Topology) -> Plan:
         """The plan of a run; where its memory does not suffice, the problem says what would.
 
         Raises:
           ConfigError: the topology cannot be compiled for.
         """
-        found = self._plan(run, name)
+        found = self._plan(run, topology)
         if found.costs is None or found.costs.fits:
             return found
         return dataclasses.replace(found, problem=self._too_large(found, found.costs))
@@ -103,25 +104,25 @@ class Planner:
         for change in changes:
             run = _changed(plan.run, change)
             if run != plan.run:
-                tried[_option(change)] = self._plan(run, plan.name)
+                tried[_option(change)] = self._plan(run, plan.topology)
         return tried
 
-    def _plan(self, run: Run, name: topology.Name) -> Plan:
-        devices = topology.devices_of(name)
+    def _plan(self, run: Run, topology: Topology) -> Plan:
+        devices = topologies.devices_of(topology)
         try:
-            costs = self._step_costs.of(run, name, devices)
+            costs = self._step_costs.of(run, topology, devices)
         except ConfigError as error:
-            return Plan(run, name, len(devices), None, str(error))
+            return Plan(run, topology, len(devices), None, str(error))
         if costs.fits:
-            return Plan(run, name, len(devices), costs)
-        return Plan(run, name, len(devices), costs, f"needs {size_text(costs.total)}")
+            return Plan(run, topology, len(devices), costs)
+        return Plan(run, topology, len(devices), costs, f"does not fit, it needs {size_text(costs.total)}")
 
     def _too_large(self, plan: Plan, costs: Costs) -> str:
         """By how much a step is too large, and a change with which it fits, found by compiling."""
         capacity = costs.capacity or 0
         start = (
             f"{plan.run.arch} in {plan.run.dtype} with {plan.batch_per_device:.0f} images a device does not fit on "
-            f"{plan.name.text}: it needs {size_text(costs.total)} of {size_text(capacity)}, "
+            f"{plan.topology.text}: it needs {size_text(costs.total)} of {size_text(capacity)}, "
             f"{size_text(costs.total - capacity)} too much; "
         )
         fixed = costs.params + costs.optimizer + costs.averages
@@ -132,7 +133,7 @@ class Planner:
             part -= 1
         for change in changes:
             run = _changed(plan.run, change)
-            smaller = self._plan(run, plan.name) if run != plan.run else None
+            smaller = self._plan(run, plan.topology) if run != plan.run else None
             if smaller and smaller.costs and smaller.costs.fits:
                 return start + f"use {_option(change)}, which needs {size_text(smaller.costs.total)}."
         return start + "use a smaller network or smaller images."

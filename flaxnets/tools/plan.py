@@ -6,7 +6,7 @@ import sys
 
 from flaxnets.config import Run, parse_run
 from flaxnets.errors import ConfigError
-from flaxnets.planning import topology
+from flaxnets.planning import topologies
 
 
 def main(options: list[str], description: str) -> int:
@@ -36,9 +36,9 @@ def main(options: list[str], description: str) -> int:
             if number is not None and number < 1:
                 flag = "--" + name.replace("_", "-")
                 raise ConfigError(f"{flag} cannot be {number}; give a whole number above 0.")
-    names = [topology.parse(text) for text in arguments.topology]
+    chosen = [topologies.parse(text) for text in arguments.topology]
     run = parse_run(others)
-    topology.simulate(max([name.chips for name in names if name.kind == "cpu"], default=1))
+    topologies.simulate(max([each.chips for each in chosen if each.kind == "cpu"], default=1))
 
     from flaxnets.data.images import decide_input
     from flaxnets.planning.costs import StepCosts
@@ -54,11 +54,11 @@ def main(options: list[str], description: str) -> int:
     cache = cache_folder(run.compilation_cache)  # JAX's own cache cannot read programs for devices that are not there
     planner = Planner(StepCosts(facts, cache, lambda text: print(text, file=sys.stderr, flush=True)))
     plans = []
-    for name in names:
-        devices = len(topology.devices_of(name))
+    for topology in chosen:
+        devices = len(topologies.devices_of(topology))
         batches = arguments.batch_size or [run.data.batch_size]
         batches = [devices * part for part in arguments.batch_per_device or []] or batches
-        plans += [planner.plan(_with_batch(run, batch), name) for batch in batches]
+        plans += [planner.plan(_with_batch(run, batch), topology) for batch in batches]
     if len(plans) == 1 and plans[0].problem:
         raise ConfigError(plans[0].problem)
     tried = [planner.suggestions(plan) if arguments.suggest and not plan.problem else {} for plan in plans]

@@ -28,14 +28,16 @@ def show(plans: Sequence[Plan], tried: Sequence[dict[str, Plan]], facts: DataFac
     console.print(_table(plans) if len(plans) > 1 else _details(plans[0]))
     for plan in plans:
         if plan.problem:
-            console.print(f"{plan.name.text}: {plan.problem}", markup=False)
+            console.print(f"{plan.topology.text}: {plan.problem}", markup=False)
     for plan, changes in zip(plans, tried, strict=True):
         for option, other in changes.items():
-            console.print(f"{plan.name.text}, {plan.run.data.batch_size} images, with {option}: {_gain(plan, other)}")
+            console.print(
+                f"{plan.topology.text}, {plan.run.data.batch_size} images, with {option}: {_gain(plan, other)}"
+            )
     if any(plan.estimate for plan in plans):
         console.print(
-            "Times are a roofline of published peaks, without reading images and without evaluations; real runs took 1.6 "
-            "to 3 times as long (docs/planning.md).",
+            "Times are a roofline of published peaks, without reading images and evaluations; real runs took 1.6 to 3 "
+            "times as long (docs/planning.md).",
             markup=False,
         )
 
@@ -52,7 +54,7 @@ def _details(plan: Plan) -> Table:
         "activations and the rest": costs.activations,
     }
     rows = {
-        "devices": f"{plan.name.text}: {plan.name.chips} chips, {plan.devices} devices",
+        "devices": f"{plan.topology.text}: {plan.topology.chips} chips, {plan.devices} devices",
         "batch": f"{plan.run.data.batch_size} images, {plan.batch_per_device:.0f} on each device",
         "length": f"{costs.steps:,} steps, {costs.steps / costs.steps_per_epoch:.4g} epochs",
         "memory a device": f"{size_text(costs.total)}{_of_memory(plan)}: "
@@ -84,7 +86,7 @@ def _table(plans: Sequence[Plan]) -> Table:
         )
     for plan in plans:
         costs, found = plan.costs, plan.estimate
-        row = [plan.name.text, str(plan.devices), str(plan.run.data.batch_size), f"{plan.batch_per_device:g}"]
+        row = [plan.topology.text, str(plan.devices), str(plan.run.data.batch_size), f"{plan.batch_per_device:g}"]
         if costs:
             row += [size_text(costs.total) + _of_memory(plan)]
         if costs and costs.fits:

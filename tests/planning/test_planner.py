@@ -6,13 +6,13 @@ import re
 import pytest
 
 from flaxnets.config import Data, Run
-from flaxnets.planning import topology
+from flaxnets.planning import topologies
 from flaxnets.planning.costs import Costs, StepCosts
 from flaxnets.planning.data_facts import DataFacts
 from flaxnets.planning.plan import Planner
 
 RUN = Run(arch="tiny_net", data=Data(batch_size=96, image_size=16))
-DEVICES = topology.parse("cpu:2")
+DEVICES = topologies.parse("cpu:2")
 
 
 class SmallMemory(StepCosts):

@@ -9,7 +9,7 @@ from flax import nnx
 from flaxnets_tiny import tiny_net
 
 from flaxnets.cli import main
-from flaxnets.planning.topology import ALONE
+from flaxnets.planning.topologies import ALONE
 from flaxnets.summaries import summary
 
 SMALL = ["--arch", "tiny_net", "--classes", 10, "--train-images", 6400]

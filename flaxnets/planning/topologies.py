@@ -20,8 +20,8 @@ ALONE = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Name:
-    """A topology that is known by name alone.
+class Topology:
+    """Devices that JAX need not have seen.
 
     Attributes:
       text: as the user wrote it, such as `v5e:4x4` or `cpu:8`.
@@ -39,15 +39,15 @@ class Name:
         return CHIPS.get(self.kind)
 
 
-def parse(text: str) -> Name:
+def parse(text: str) -> Topology:
     """The topology of a name. Raises ConfigError, listing those that are known."""
     kind, _, shape = text.partition(":")
     sides = shape.split("x")
     known = all(side.isdecimal() and int(side) > 0 for side in sides)
     if kind == "cpu" and known and len(sides) == 1:
-        return Name(text, kind, int(shape))
+        return Topology(text, kind, int(shape))
     if kind in CHIPS and known and len(sides) == len(CHIPS[kind].shapes[0].split("x")):
-        return Name(text, kind, math.prod(map(int, sides)))
+        return Topology(text, kind, math.prod(map(int, sides)))
     raise ConfigError(f"There is no topology {text!r}.{did_you_mean(kind, CHIPS)} {_choices()}")
 
 
@@ -59,7 +59,7 @@ def simulate(devices: int) -> None:
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {count}"
 
 
-def devices_of(name: Name) -> list[Any]:
+def devices_of(topology: Topology) -> list[Any]:
     """The devices of a topology, to compile for: v3 and TPU7x have two a chip, the others one.
 
     Raises:
@@ -68,23 +68,23 @@ def devices_of(name: Name) -> list[Any]:
     import jax
     from jax.experimental import topologies
 
-    if name.kind == "cpu":
-        return jax.devices("cpu")[: name.chips]
+    if topology.kind == "cpu":
+        return jax.devices("cpu")[: topology.chips]
     if not importlib.util.find_spec("libtpu"):
         raise ConfigError(
-            f"Planning for {name.text} needs libtpu, which is absent; run: pip install 'flaxnets[tpu]' (no TPU is "
-            f"needed), or plan without it by --topology cpu:{name.chips}."
+            f"Planning for {topology.text} needs libtpu, which is absent; run: pip install 'flaxnets[tpu]' (no TPU is "
+            f"needed), or plan without it by --topology cpu:{topology.chips}."
         )
     try:
-        return list(topologies.get_topology_desc(platform="tpu", topology_name=name.text).devices)
+        return list(topologies.get_topology_desc(platform="tpu", topology_name=topology.text).devices)
     except jax.errors.JaxRuntimeError as error:
         reason = str(error).splitlines()[0].partition(": ")[2].rstrip(".")
-        raise ConfigError(f"libtpu cannot compile for {name.text} ({reason}). {_choices(name.kind)}") from error
+        raise ConfigError(f"libtpu cannot compile for {topology.text} ({reason}). {_choices(topology.kind)}") from error
 
 
-def compiler_version(name: Name) -> str:
+def compiler_version(topology: Topology) -> str:
     """The version of what compiles for a topology, as far as it is not JAX itself."""
-    return "jaxlib" if name.kind == "cpu" else importlib.metadata.version("libtpu")
+    return "jaxlib" if topology.kind == "cpu" else importlib.metadata.version("libtpu")
 
 
 def _choices(kind: str | None = None) -> str:

@@ -3,7 +3,7 @@
 import pytest
 
 from flaxnets.errors import ConfigError
-from flaxnets.planning import topology
+from flaxnets.planning import topologies
 from flaxnets.planning.chips import CHIPS
 
 
@@ -11,7 +11,7 @@ from flaxnets.planning.chips import CHIPS
     ("text", "chips"), [("v5e:1x1", 1), ("v5e:4x4", 16), ("v5p:2x2x4", 16), ("tpu7x:4x8x8", 256), ("cpu:256", 256)]
 )
 def test_a_name_says_how_many_chips(text, chips):
-    name = topology.parse(text)
+    name = topologies.parse(text)
     assert (name.text, name.chips) == (text, chips)
     assert (name.chip is None) == text.startswith("cpu")
 
@@ -21,7 +21,7 @@ def test_a_name_says_how_many_chips(text, chips):
 )
 def test_an_unknown_name_gets_all_that_are_known(text):
     with pytest.raises(ConfigError) as caught:
-        topology.parse(text)
+        topologies.parse(text)
     sentence = str(caught.value)
     assert sentence.startswith(f"There is no topology {text!r}. ")
     for kind, chip in CHIPS.items():
@@ -32,7 +32,7 @@ def test_an_unknown_name_gets_all_that_are_known(text):
 def test_without_libtpu_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError) as caught:
-        topology.devices_of(topology.parse("v5e:4x4"))
+        topologies.devices_of(topologies.parse("v5e:4x4"))
     assert str(caught.value) == (
         "Planning for v5e:4x4 needs libtpu, which is absent; run: pip install 'flaxnets[tpu]' (no TPU is needed), or "
         "plan without it by --topology cpu:16."
