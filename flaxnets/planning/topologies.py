@@ -75,8 +75,9 @@ def devices_of(topology: Topology) -> list[Any]:
             f"Planning for {topology.text} needs libtpu, which is absent; run: pip install 'flaxnets[tpu]' (no TPU is "
             f"needed), or plan without it by --topology cpu:{topology.chips}."
         )
+    one_chip: Any = {"chips_per_host_bounds": (1, 1, 1)} if topology.chips == 1 else {}  # libtpu 0.0.42 assumes 2x2x1
     try:
-        return list(topologies.get_topology_desc(platform="tpu", topology_name=topology.text).devices)
+        return list(topologies.get_topology_desc(topology.text, platform="tpu", **one_chip).devices)
     except jax.errors.JaxRuntimeError as error:
         reason = str(error).splitlines()[0].partition(": ")[2].rstrip(".")
         raise ConfigError(f"libtpu cannot compile for {topology.text} ({reason}). {_choices(topology.kind)}") from error
