@@ -22,6 +22,7 @@ TOOLS = {
     "predict": ("predict", "Tell the classes of pictures, from a file, a folder or a list of names."),
     "features": ("features", "Write what a network makes of pictures on its way to the classes."),
     "bench": ("bench", "Time an architecture's training step or inference, alone or beside another framework's."),
+    "plan": ("plan", "Tell what a run needs, and how fast it could be, on TPUs that are not there."),
     "runs": ("runs", "List run folders: state, step, best accuracy, age."),
     "launch": ("launch", "Train in several processes on this machine: launch --processes N -- train ..."),
     "convert": ("convert", "Rewrite a checkpoint in the names of torchvision, timm or flaxnets, as safetensors."),

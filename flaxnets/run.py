@@ -43,21 +43,7 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
 
     from flaxnets import models, registry
     from flaxnets.data import images, pipeline
-    from flaxnets.training import (
-        display,
-        loop,
-        losses,
-        mesh,
-        mixing,
-        optimizer,
-        parts,
-        plan,
-        processes,
-        programs,
-        schedules,
-        state,
-        step,
-    )
+    from flaxnets.training import computation, display, dry_run, loop, mesh, mixing, processes, programs, state
     from flaxnets.training.checkpoint import Checkpoints
     from flaxnets.training.folder import check_facts, choose_folder, create_folder, discard_folder, lock_folder
     from flaxnets.training.log import MetricsLog
@@ -78,58 +64,38 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
     data = images.open_images(run.data, run.augmentation, run.seed, statistics_of_weights)
     loaded_for_data = programs.loaded_files()  # more where the data set has to be prepared: no part of the step
 
-    steps_per_epoch = data.train_count / run.data.batch_size
-    total_steps = run.steps or max(1, round(run.epochs * steps_per_epoch))
-    lengths = {"steps_per_epoch": steps_per_epoch, "batch_size": run.data.batch_size}
-    peak = schedules.scaled_peak(run.optimizer, run.data.batch_size)
-    rate = schedules.learning_rate(run.schedule, peak, total_steps=total_steps, **lengths)
-    update = optimizer.make_optimizer(run.optimizer, rate)
-
-    making = {"dtype": jax.numpy.dtype(run.dtype), **run.options}
-    abstract = models.abstract(run.arch, len(data.class_names), data.channels, **making)
-    code |= programs.loaded_files() - loaded_for_data
-    frozen = parts.frozen_parts(abstract, run.freeze)
-    definition, params, batch_stats = state.split_model(
-        abstract, batch_norm=run.batch_norm, frozen=frozen, rematerialise=run.rematerialise
+    computed = computation.computation_of(
+        run,
+        mix,
+        train_count=data.train_count,
+        num_classes=len(data.class_names),
+        channels=data.channels,
+        mean=data.mean,
+        std=data.std,
     )
-    num_params = sum(parameter.size for parameter in jax.tree.leaves(params))
+    code |= programs.loaded_files() - loaded_for_data
+    num_params, total_steps = computed.num_params, computed.total_steps
+    lengths = {"steps_per_epoch": computed.steps_per_epoch, "batch_size": run.data.batch_size}
 
     facts = {"class_names": data.class_names, "mean": data.mean, "std": data.std, "num_params": num_params}
     constants = {**settings(run), **facts, "total_steps": total_steps, **lengths}
     del constants["seed"]  # a part of the state
-    statistics = {"mean": data.mean, "std": data.std}
-    train_step = step.make_train_step(
-        definition,
-        update,
-        rate=rate,
-        **statistics,
-        loss=losses.LOSSES[run.loss],
-        label_smoothing=run.label_smoothing,
-        mixing=mix,
-        frozen=frozen,
-        accumulate=run.accumulate,
-        average=run.ema,
-    )
-    eval_step = step.make_eval_step(definition, **statistics)
     kept = {"cache": cache, "code": code}
     train_program = programs.Program(
-        mesh.data_parallel(train_step, devices), donate_state=True, settings={"train": constants}, **kept
+        mesh.data_parallel(computed.train_step, devices), donate_state=True, settings={"train": constants}, **kept
     )
     eval_program = programs.Program(
-        mesh.data_parallel(eval_step, devices), donate_state=False, settings={"evaluate": constants}, **kept
+        mesh.data_parallel(computed.eval_step, devices), donate_state=False, settings={"evaluate": constants}, **kept
     )
 
-    def first_state(params: dict, batch_stats: dict) -> state.TrainState:
-        return state.initial_state(params, batch_stats, update, run.seed, frozen=frozen, keep_average=run.ema > 0)
-
     if run.dry_run:
-        shapes = jax.eval_shape(first_state, params, batch_stats)
+        shapes = computed.state_shapes()
         image = data.batch["image"]
         part = jax.ShapeDtypeStruct((image.shape[0] // devices.size, *image.shape[1:]), image.dtype)
-        memory = plan.memory(definition, shapes, part, frozen=frozen, accumulate=run.accumulate)
+        memory = dry_run.memory(computed.definition, shapes, part, frozen=computed.frozen, accumulate=run.accumulate)
         shown = display.Display(total_steps, started)
-        shown.summary(plan.rows(run, data, shapes, memory, frozen=frozen, total_steps=total_steps))
-        shown.say("\n".join(plan.plot(rate, total_steps)))
+        shown.summary(dry_run.rows(run, data, shapes, memory, frozen=computed.frozen, total_steps=total_steps))
+        shown.say("\n".join(dry_run.plot(computed.rate, total_steps)))
         return 0
 
     def batches(start: int) -> Iterator[dict]:
@@ -161,13 +127,15 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
             stop.on_early_exit = undo.close
         lock = lock_folder(run_folder) if processes.is_first() else None
         with undo, ThreadPoolExecutor(1) as background:  # compiling and drawing initial values keep a core busy each
-            state_shapes = mesh.shapes(jax.eval_shape(first_state, params, batch_stats), mesh.copied(devices))
+            state_shapes = mesh.shapes(computed.state_shapes(), mesh.copied(devices))
             batch_shapes = mesh.shapes(data.batch, mesh.split(devices))
             compiling = background.submit(train_program.compile, state_shapes, batch_shapes)
-            model = models.create(run.arch, len(data.class_names), data.channels, run.weights, seed=run.seed, **making)
+            model = models.create(
+                run.arch, len(data.class_names), data.channels, run.weights, seed=run.seed, **computed.making
+            )
             _, params, batch_stats = state.split_model(model)
             del model  # the first step gives its arrays away
-            now = mesh.place(jax.jit(first_state)(params, batch_stats), mesh.copied(devices))
+            now = mesh.place(jax.jit(computed.first_state)(params, batch_stats), mesh.copied(devices))
             compiling.result()
             undo.pop_all()
         checkpoints = Checkpoints(run_folder / "checkpoints", run.keep, lambda step: shown.say(f"step {step} is saved"))
@@ -184,7 +152,7 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
             now, stopped = loop.fit(
                 now,
                 total_steps=total_steps,
-                steps_per_epoch=steps_per_epoch,
+                steps_per_epoch=computed.steps_per_epoch,
                 train_step=train_program,
                 evaluation=evaluation,
                 batches=batches,

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     "errors", "plugin", "layers", "registry", "weights fold", "models", "hooks", "trace", "summaries explain",
-    "part recipe config", "data", "training", "tools testing", "run cli __main__",
+    "part recipe config", "data", "training", "planning", "tools testing", "run cli __main__",
 ]  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}
 PLUGINS = {path.name for path in (ROOT / "plugins").iterdir() if path.is_dir()}

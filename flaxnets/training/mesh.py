@@ -15,6 +15,12 @@ AXIS = "data"
 def data_mesh(batch_size: int) -> Mesh:
     """All devices along the axis `data`. Raises ConfigError where they cannot share a batch evenly."""
     devices = jax.device_count()
+    require_even_split(batch_size, devices)
+    return jax.make_mesh((devices,), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
+
+
+def require_even_split(batch_size: int, devices: int) -> None:
+    """Raise ConfigError where so many devices cannot share a batch evenly."""
     if batch_size % devices:
         nearest = {max(1, batch_size // devices) * devices, (batch_size // devices + 1) * devices}
         choices = " or ".join(map(str, sorted(nearest)))
@@ -22,7 +28,6 @@ def data_mesh(batch_size: int) -> Mesh:
             f"A batch of {batch_size} images cannot be split evenly over {devices} devices; "
             f"use --data.batch-size {choices}."
         )
-    return jax.make_mesh((devices,), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
 
 
 def require_equal_parts(batch_size: int, accumulate: int) -> None:

@@ -20,15 +20,22 @@ WITHOUT_YNNPACK: Any = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 def use_compilation_cache(folder: Path) -> Path | None:
     """Let JAX keep everything that it compiles in `folder`; None, and no cache, where that cannot be written."""
+    made = cache_folder(folder)
+    if made:
+        jax.config.update("jax_compilation_cache_dir", str(made))
+        # Building a model compiles dozens of small programs; reading them back takes a tenth of the time.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    return made
+
+
+def cache_folder(folder: Path) -> Path | None:
+    """The folder, made if it was not there; None, with a warning, where it cannot be written."""
     folder = folder.expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         logging.getLogger(__name__).warning("No compilation cache: cannot write %s (%s).", folder, error.strerror)
         return None
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    # Building a model compiles dozens of small programs; reading them back takes a tenth of the time.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     return folder
 
 
@@ -79,12 +86,12 @@ class Program:
             result = self._step(jax.tree.unflatten(structure, leaves), batch)
             return (jax.tree.leaves(result[0]), result[1]) if isinstance(result, tuple) else ([], result)
 
-        file = self._cache and self._cache / f"{self._fingerprint(leaves, structure, batch)}.exported"
+        file = self._cache and self._cache / f"{fingerprint(self._settings, state, batch, self._code)}.exported"
         exported = _load(file) if file else None
         if exported is None:
             exported = jax.export.export(jax.jit(flat_step))(leaves, batch)
             if file:
-                _save(file, exported)
+                save(file, exported.serialize())
         call = exported.call
 
         def step(state: Any, batch: Any):
@@ -102,20 +109,21 @@ class Program:
         sizes = (memory.argument_size_in_bytes, memory.output_size_in_bytes, memory.temp_size_in_bytes)
         return sum(sizes) - memory.alias_size_in_bytes
 
-    def _fingerprint(self, leaves: list[jax.Array], structure: Any, batch: Any) -> str:
-        """A name for everything that the traced program depends on."""
-        arrays = (*leaves, *jax.tree.leaves(batch))
-        stats = [(file, os.stat(file)) for file in sorted(self._code)]
-        parts = {
-            "settings": self._settings,
-            "arguments": [(array.shape, str(array.dtype), str(array.sharding)) for array in arrays],
-            "structure": str((structure, jax.tree.structure(batch))),
-            "convolutions": os.environ.get("FLAXNETS_CONV"),
-            "devices": [device.device_kind for device in jax.devices()],
-            "configuration": {name: str(value) for name, value in jax.config.values.items()},
-            "code": [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats],
-        }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+def fingerprint(settings: dict[str, Any], state: Any, batch: Any, code: Iterable[str]) -> str:
+    """A name for everything that a traced step depends on: arguments as of `Program` and `Program.compile`."""
+    arrays = jax.tree.leaves((state, batch))
+    stats = [(file, os.stat(file)) for file in sorted(code)]
+    parts = {
+        "settings": settings,
+        "arguments": [(array.shape, str(array.dtype), str(array.sharding)) for array in arrays],
+        "structure": str((jax.tree.structure(state), jax.tree.structure(batch))),
+        "convolutions": os.environ.get("FLAXNETS_CONV"),
+        "devices": sorted({device.device_kind for array in arrays for device in array.sharding.device_set}),
+        "configuration": {name: str(value) for name, value in jax.config.values.items()},
+        "code": [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def loaded_files() -> set[str]:
@@ -135,8 +143,9 @@ def _load(file: Path) -> jax.export.Exported | None:
         return None
 
 
-def _save(file: Path, exported: jax.export.Exported) -> None:
+def save(file: Path, content: bytes | bytearray) -> None:
+    """Write a file of the cache, all of it or nothing."""
     handle, temporary = tempfile.mkstemp(dir=file.parent)  # a name of its own, whatever machine shares the folder
-    with os.fdopen(handle, "wb") as content:
-        content.write(exported.serialize())
+    with os.fdopen(handle, "wb") as opened:
+        opened.write(content)
     os.replace(temporary, file)

@@ -128,6 +128,11 @@ def initial_state(
     )
 
 
+def bytes_of(tree: Any) -> int:
+    """Size of all arrays of a tree, or of what their shapes would take."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
 def _seeded(streams: nnx.State, key: jax.Array) -> dict:
     """Random streams that start anew from `key`, each in its own way."""
     counter = iter(range(len(jax.tree.leaves(streams))))

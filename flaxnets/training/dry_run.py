@@ -14,7 +14,7 @@ from flaxnets.data.images import Images
 from flaxnets.part import in_steps
 from flaxnets.training import parts
 from flaxnets.training.mesh import AXIS
-from flaxnets.training.state import ModelDefinition, TrainState
+from flaxnets.training.state import ModelDefinition, TrainState, bytes_of
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 
@@ -72,12 +72,12 @@ def memory(
     one_device = jax.vmap(residuals, in_axes=(0, None, None, None), axis_name=AXIS)
     kept = jax.eval_shape(one_device, jnp.zeros(1), state.params, state.batch_stats, trained)
     return Memory(
-        params=_size((state.params, state.batch_stats)),
-        optimizer=_size(state.optimizer),
-        averages=_size(state.average),
-        gradients=_size(trained),
-        kept=max(0, _size(kept) - _size(trained)),
-        batch=_size(images),
+        params=bytes_of((state.params, state.batch_stats)),
+        optimizer=bytes_of(state.optimizer),
+        averages=bytes_of(state.average),
+        gradients=bytes_of(trained),
+        kept=max(0, bytes_of(kept) - bytes_of(trained)),
+        batch=bytes_of(images),
     )
 
 
@@ -136,10 +136,6 @@ def describe_memory(found: Memory) -> str:
 
 def _count(params: dict) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
-
-
-def _size(tree: Any) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _mebibytes(size: int) -> str:
