@@ -5,6 +5,7 @@ import os
 import re
 
 import pytest
+from extras import needs
 from flax import nnx
 from flaxnets_tiny import tiny_net
 
@@ -12,6 +13,7 @@ from flaxnets.cli import main
 from flaxnets.planning.topologies import ALONE
 from flaxnets.summaries import summary
 
+LIBTPU = needs("libtpu", "tpu")
 SMALL = ["--arch", "tiny_net", "--classes", 10, "--train-images", 6400]
 
 
@@ -46,6 +48,7 @@ def test_simulated_devices_reduce_all_gradients_at_once_and_the_same_bytes(plann
     assert again == [plans[3], plans[1]]
 
 
+@LIBTPU
 def test_a_real_tpu_step_is_compiled_with_none_attached(planned):
     options = ["--data.batch-size", 64, "--epochs", 3]
     (plan,), said = planned(*SMALL, *options, "--topology", "v5e:2x2", "--suggest")
@@ -80,6 +83,7 @@ def plan_here(tiny_plugin, tmp_path, monkeypatch, capsys):
     return run
 
 
+@LIBTPU
 def test_what_does_not_fit_on_a_tpu_is_refused(flaxnets, shared_folder):
     options = ["--arch", "tiny_net", "--classes", 10**9, "--train-images", 10, "--dtype", "bfloat16", "--rematerialise"]
     places = ["--topology", "v5e:1x1", "--compilation-cache", shared_folder / "plans"]
@@ -113,11 +117,12 @@ def test_text_shows_one_plan_in_full_and_several_as_a_table(plan_here):
             [*SMALL, "--topology", "cpu:3"],
             "A batch of 64 images cannot be split evenly over 3 devices; use --data.batch-size 63 or 66.",
         ),
-        (
+        pytest.param(
             [*SMALL, "--topology", "v5e:3x3"],
             'libtpu cannot compile for v5e:3x3 (Topology layout "v5e:3x3" is not divisible by the given (or default) '
             'chips_per_host_bounds "2x2x1"). Choose by --topology one of v5e:1x1, 2x2, 2x4, 4x4, 4x8, 8x8, 8x16, '
             "16x16; cpu:N.",
+            marks=LIBTPU,
         ),
         (
             ["--data.name", "folder:nowhere", "--topology", "cpu:2"],
