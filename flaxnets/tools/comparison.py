@@ -19,8 +19,9 @@ BATCH = 16
 # Of the largest logit, and of the largest probability. A sum of float32 in another order gives some 1e-6 of it; a
 # layer that is exported wrongly, far more.
 TOLERANCE = 1e-4
-# The same for files of fewer bits, which answer about so: whole numbers differ by .02 to .1, broken operators by far more.
-ROUNDED = 0.25
+# The same for files of fewer bits: of trained networks, whole numbers were seen to differ by .02 to .1, of random ones by
+# up to .25, and what a broken operator gives by 1.
+ROUNDED = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +81,8 @@ def compare(file: Exported, pixels: np.ndarray, expected: np.ndarray) -> Differe
     # Written so that what is not a number is refused, too.
     close = difference.probability <= TOLERANCE * wanted.max() and (difference.logit or 0.0) <= TOLERANCE
     precision = file.description.precision
-    if precision != "float32" and not (difference.logit if of_logits else difference.probability) <= ROUNDED:
+    worst = difference.probability if difference.logit is None else difference.logit
+    if precision != "float32" and not worst <= ROUNDED:  # as above
         raise ArchitectureError(
             f"The file of {precision} does not answer as {file.arch} does: {difference}, where {ROUNDED} is allowed. "
             "Nothing was written; choose another --precision."

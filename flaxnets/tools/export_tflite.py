@@ -108,7 +108,7 @@ def _calibration(network: "Trained", arguments: argparse.Namespace) -> np.ndarra
         )
     pictures = np.stack(found).astype(np.float32)
     if not arguments.preprocess:
-        return (pictures / 255 - np.float32(network.mean)) / np.float32(network.std)
+        return (pictures / 255 - np.array(network.mean, np.float32)) / np.array(network.std, np.float32)
     # Pixels from 0 to 255 in the first picture make the scale of the input 1, so that pixels go in as they are.
     pictures[0, 0, 0], pictures[0, -1, -1] = 0, 255
     return pictures

@@ -111,7 +111,7 @@ def _lacks(what: str) -> str:
 
 
 def _without_copies(content: bytes) -> bytes:
-    """The same file, in which equal vectors are stored once: in int8 each channel else has its zeros of 8 bytes, twice."""
+    """The same file with equal vectors stored once: in int8 each channel else has a zero of 8 bytes, twice."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated
 
