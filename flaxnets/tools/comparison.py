@@ -19,8 +19,8 @@ BATCH = 16
 # Of the largest logit, and of the largest probability. A sum of float32 in another order gives some 1e-6 of it; a
 # layer that is exported wrongly, far more.
 TOLERANCE = 1e-4
-# The same for files of fewer bits: of trained networks, whole numbers were seen to differ by .02 to .1, of random ones by
-# up to .25, and what a broken operator gives by 1.
+# The same for files of fewer bits: whole numbers were seen to differ by .02 to .1 in trained networks, by up to .25 in
+# random ones, and a broken operator by 1.
 ROUNDED = 0.5
 
 

@@ -113,7 +113,7 @@ def _lacks(what: str) -> str:
 def _without_copies(content: bytes) -> bytes:
     """The same file with equal vectors stored once: in int8 each channel else has a zero of 8 bytes, twice."""
     import flatbuffers
-    from ai_edge_litert import schema_py_generated
+    from ai_edge_litert import schema_py_generated  # pyright: ignore[reportMissingImports] (of an extra)
 
     class Builder(flatbuffers.Builder):
         def __init__(self):
@@ -135,7 +135,7 @@ def _without_copies(content: bytes) -> bytes:
 
 def operators(content: bytes) -> dict[str, int]:
     """How many of each operator a file has, by TensorFlow Lite's names, such as DEPTHWISE_CONV_2D; most first."""
-    from ai_edge_litert import schema_py_generated
+    from ai_edge_litert import schema_py_generated  # pyright: ignore[reportMissingImports] (of an extra)
 
     schema: Any = schema_py_generated
     names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
@@ -165,7 +165,7 @@ class Interpreter:
 
     def __init__(self, content: bytes, name: str):
         require_extra()
-        from ai_edge_litert import interpreter
+        from ai_edge_litert import interpreter  # pyright: ignore[reportMissingImports] (of an extra)
 
         from flaxnets.data.loading import default_workers
 

@@ -21,7 +21,7 @@ def main(folder: Path) -> None:
     of int8 takes uint8. It is calibrated with float32 images [n, h, w, c].
     """
     import jax.export
-    import tensorflow
+    import tensorflow  # pyright: ignore[reportMissingModuleSource, reportMissingImports] (of an extra)
     from jax.experimental import jax2tf
 
     tf: Any = tensorflow  # whose lazily loaded parts no type checker sees
