@@ -1,5 +1,6 @@
 """The command line: parses, dispatches, and turns mistakes of the user into one sentence and exit code 2."""
 
+import gc
 import importlib
 import os
 import sys
@@ -45,6 +46,9 @@ def main(arguments: list[str] | None = None, command: list[str] | None = None) -
       command: what the user typed in place of `flaxnets train`, for messages that repeat it.
     """
     name, *options = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    gc.set_threshold(
+        100_000
+    )  # importing and tracing make objects to stay: looking through them took a tenth of a start
     try:
         code = _run(name, options, command or ["flaxnets", name])
         sys.stdout.flush()

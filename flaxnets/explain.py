@@ -19,7 +19,7 @@ class Weighing(NamedTuple):
     Attributes:
       weights: [b, 1, 1, c] of channels, or [b, h, w, 1] of pixels.
       heat: [b, height, width] of the images, at least 0: the weights of the pixels; for channels, how strongly those
-        of large weight fire there, which is the mean over the channels of |feature map| * weight.
+        of large weight fire there, which is the mean over the channels of `|feature map| * weight`.
     """
 
     weights: jax.Array

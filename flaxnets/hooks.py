@@ -24,7 +24,8 @@ def capture(model: nnx.Module, *paths: str) -> Callable[[jax.Array], tuple[jax.A
         several times, the last output counts.
 
     Returns:
-      `images [b, h, w, c] -> (output, {path: output of that module})`, with the model's parameters of now.
+      A function of images [b, h, w, c] that returns the output, and a dictionary of the outputs of those modules by
+      their paths; with the model's parameters of now.
 
     Raises:
       ArchitectureError: there is no such module; or when called: it takes no part in the output.

@@ -122,7 +122,8 @@ class Architecture:
       image_size: height and width in pixels of the images of the published result.
       top1: published ImageNet top-1 accuracy in percent, and where it is published.
       layouts: other libraries' names for the tensors, by what the library is called; its source's come first.
-      mean, std: statistics of the images that the published weights expect, a number a channel, images in [0, 1].
+      mean: of the images that the published weights expect, a number a channel, images in [0, 1].
+      std: standard deviation of these images, likewise.
     """
 
     build: Callable[..., ImageClassifier]
@@ -136,7 +137,7 @@ class Architecture:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What a user may change, with its default: the keyword arguments of `build` that not every plugin has."""
+        """What a user may change, with its default; these are the keywords of `build` that not every plugin has."""
         given = inspect.signature(self.build).parameters.values()
         return {
             parameter.name: parameter.default

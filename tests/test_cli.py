@@ -1,6 +1,7 @@
 """The other commands, and what `flaxnets` says of itself."""
 
 import json
+from importlib.metadata import entry_points
 
 
 def test_usage_names_every_command(flaxnets):
@@ -39,3 +40,8 @@ def test_a_value_of_another_kind_is_refused_with_what_is_possible(flaxnets):
     done = flaxnets("train", "--dtype", "float8", code=2)
     assert "Traceback" not in done.stderr
     assert "invalid choice 'float8' for argument '--dtype'. Expected one of ('float32', 'bfloat16')." in done.stderr
+
+
+def test_the_console_script_is_the_module():
+    (script,) = entry_points(group="console_scripts", name="flaxnets")
+    assert script.value == "flaxnets.cli:main"

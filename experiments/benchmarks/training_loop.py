@@ -1,8 +1,9 @@
 """What the training loop costs beside the jitted step alone, and what checkpoints every 100 steps cost, in one process.
 
-Three ways to do the same steps take turns: the step alone on one batch that lies on the device, waited for every 5
-steps; the loop of `flaxnets train` with its data loading, metrics and log; and that loop with a checkpoint every 100
-steps, until that is written. An accelerator computes while the host works; a CPU does both, which is the worst case.
+Four ways to do the same steps take turns: the step alone on one batch that lies on the device, waited for every 5
+steps; the loop of `flaxnets train` with its metrics and log, on that same batch; the loop with the reading of its data,
+too; and that with a checkpoint every 100 steps, until that is written. An accelerator computes while the host works; a
+CPU does both, which is the worst case.
 
     python experiments/benchmarks/training_loop.py
 """
@@ -66,15 +67,16 @@ def main() -> None:
             times.append((time.perf_counter() - began) / WINDOW)
         return times[1:]
 
-    def in_the_loop(save_every: int) -> list[float]:
+    def in_the_loop(*, reads_data: bool, save_every: int = NEVER) -> list[float]:
         """Likewise; the writing of the last checkpoint belongs to the last window."""
         marks = []
 
         def batches(start: int):
-            for number, batch in enumerate(pipeline.on_devices(data.train, mesh.split(devices), start)):
+            read = pipeline.on_devices(data.train, mesh.split(devices), start)
+            for number, each in enumerate(read if reads_data else itertools.repeat(batch)):
                 if number % WINDOW == 0:  # the loop has just read the metrics of the steps before
                     marks.append(time.perf_counter())
-                yield batch
+                yield each
 
         with tempfile.TemporaryDirectory() as folder, signals.StopRequest() as stop:
             checkpoints, log = Checkpoints(Path(folder) / "checkpoints", keep=2), MetricsLog(Path(folder), start=0)
@@ -101,18 +103,21 @@ def main() -> None:
             log.close()
         return [(after - before) / WINDOW for before, after in itertools.pairwise(marks)][1:]
 
-    for way in (step_alone, lambda: in_the_loop(NEVER)):  # compile
+    for way in (step_alone, lambda: in_the_loop(reads_data=False)):  # compile
         way()
-    alone, looped, shares = [], [], []
+    seconds: dict[str, list[float]] = {"step alone": [], "in the loop": [], "with its data": []}
+    shares = []
     for _ in range(arguments.rounds):
-        alone += step_alone()
-        plain, saving = in_the_loop(NEVER), in_the_loop(SAVE_EVERY)
-        looped += plain
+        seconds["step alone"] += step_alone()
+        seconds["in the loop"] += in_the_loop(reads_data=False)
+        plain = in_the_loop(reads_data=True)
+        seconds["with its data"] += plain
+        saving = in_the_loop(reads_data=True, save_every=SAVE_EVERY)
         shares.append(sum(saving) / sum(plain) - 1)
-    bare_ms, loop_ms = 1e3 * statistics.median(alone), 1e3 * statistics.median(looped)
-    print(
-        f"step alone {bare_ms:.2f} ms, in the loop {loop_ms:.2f} ms ({loop_ms / bare_ms - 1:+.1%}), medians of windows"
-    )
+    bare_seconds = statistics.median(seconds["step alone"])
+    for name, windows in seconds.items():
+        median = statistics.median(windows)
+        print(f"{name:<13} {1e3 * median:6.2f} ms, median of windows, {median / bare_seconds - 1:+.1%}")
     print(
         f"checkpoints every {SAVE_EVERY} steps: {statistics.median(shares):+.1%}, of rounds",
         *map("{:+.1%}".format, shares),

@@ -26,7 +26,7 @@ def measure(file: str, rounds: int) -> dict[str, Any]:
     """Latency of a file, and of its architecture where that is installed, for each number of threads.
 
     XLA makes its threads when it starts, one for each core that it may use; so each number has a process of its own,
-    which is bound to as many cores.
+    which is bound to as many cores. The `load` of other formats has to take as many threads.
 
     Raises:
       WeightsError: the file cannot be used.
@@ -56,9 +56,8 @@ def measure(file: str, rounds: int) -> dict[str, Any]:
 
 def table(found: dict[str, Any]) -> Table:
     """What `measure` found, for people."""
-    title = (
-        f"{found['file']}: {found['arch']}, {found['precision']}, {found['image_size']} px, {found['bytes']:,} bytes"
-    )
+    what = f"{found['arch']}, {found['precision']}, {found['image_size']} px, {found['bytes']:,} bytes"
+    title = f"{found['file']}\n{what}"
     table = Table(box=box.SIMPLE_HEAD, title=title, title_style="", title_justify="left", pad_edge=False)
     for column in ("one picture, median", *(f"{each['threads']} threads" for each in found["results"])):
         table.add_column(column.replace("1 threads", "1 thread"), justify="right" if table.columns else "left")

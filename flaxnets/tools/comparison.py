@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flaxnets.errors import ArchitectureError, DataError, WeightsError
+from flaxnets.errors import ArchitectureError, ConfigError, DataError, WeightsError
 from flaxnets.tools.classifier import Classifier
 from flaxnets.tools.exported import Exported
 from flaxnets.tools.trained import Trained
@@ -42,6 +43,23 @@ class Difference:
     def __str__(self) -> str:
         logits = "" if self.logit is None else f"logits by {self.logit:.1e} of the largest, "
         return f"{logits}probabilities by {self.probability:.1e}, same class for {self.same_class} of {self.count}"
+
+
+def on_cpu() -> AbstractContextManager:
+    """Meanwhile JAX computes on the CPU: accelerators round float32 products to fewer bits, which would hide mistakes.
+
+    Raises:
+      ConfigError: the environment variable JAX_PLATFORMS leaves the CPU out.
+    """
+    import jax
+
+    try:
+        return jax.default_device(jax.local_devices(backend="cpu")[0])
+    except RuntimeError as error:
+        raise ConfigError(
+            f"Exported files are compared with their model on the CPU, which JAX_PLATFORMS leaves out; set it to "
+            f"{jax.default_backend()},cpu, or unset it."
+        ) from error
 
 
 def answers(network: Trained, pixels: np.ndarray) -> np.ndarray:

@@ -1,11 +1,14 @@
 """`flaxnets export`: a network in a form that others can use; each form is a module of its own."""
 
 import argparse
+import dataclasses
 import importlib
+import json
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from flaxnets.errors import ConfigError
 from flaxnets.tools import exported
@@ -27,6 +30,7 @@ def main(options: list[str], description: str) -> int:
     )
     parser.add_argument("--format", choices=tuple(FORMATS), default="safetensors", help="default: safetensors")
     parser.add_argument("--out", type=Path, metavar="FOLDER", required=True, help="new folder")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     deployed = parser.add_argument_group(", ".join(exported.FORMATS), exported.__doc__)
     add_network(deployed)
     exported.add_options(deployed)
@@ -39,23 +43,43 @@ def main(options: list[str], description: str) -> int:
     check_new(arguments.out)
     files = modules[arguments.format].files
     if arguments.format not in exported.FORMATS:
-        _write(arguments.out, files(open_run(arguments.network), arguments))
+        written = files(open_run(arguments.network), arguments)
+        _write(arguments.out, written)
+        _report(arguments, written)
         return 0
-
-    network = open_network(arguments.network, arguments, fold=False, untrained=True)
-    written = files(network, arguments)
 
     from flaxnets.tools import comparison
 
-    pixels, kind = comparison.real_pictures(network)
-    expected = comparison.answers(network, pixels)
+    with comparison.on_cpu():
+        network = open_network(arguments.network, arguments, fold=False, untrained=True)
+        written = files(network, arguments)
+        pixels, kind = comparison.real_pictures(network)
+        expected = comparison.answers(network, pixels)
+
+    differences = []
 
     def check(folder: Path) -> None:
         file = exported.open_exported(folder / f"{exported.STEM}.{arguments.format}")
-        print(f"Loaded again and compared with the model on {kind}: {comparison.compare(file, pixels, expected)}.")
+        with comparison.on_cpu():
+            differences.append(comparison.compare(file, pixels, expected))
 
     _write(arguments.out, written, check)
+    (difference,) = differences
+    if not arguments.json:
+        print(f"Loaded again and compared with the model on {kind}: {difference}.")
+    _report(arguments, written, {"pictures": kind, **dataclasses.asdict(difference)})
     return 0
+
+
+def _report(arguments: argparse.Namespace, written: dict[str, bytes], difference: dict[str, Any] | None = None) -> None:
+    """Say which files were written, and in JSON also how much they differ from the model."""
+    sizes = {name: len(content) for name, content in written.items()}
+    if arguments.json:
+        found = {"folder": str(arguments.out), "bytes": sizes}
+        print(json.dumps(found | ({"difference": difference} if difference else {}), indent=2))
+        return
+    for name, size in sizes.items():
+        print(f"{arguments.out / name}: {size:,} bytes")
 
 
 def _refuse_options_of_others(
@@ -84,5 +108,3 @@ def _write(folder: Path, files: dict[str, bytes], check: Callable[[Path], None] 
             os.rename(whole, folder)  # refuses to replace a folder that is not empty
     except OSError as error:
         raise ConfigError(f"Cannot write {folder}: {error.strerror}; choose another place by --out FOLDER.") from error
-    for name, content in files.items():
-        print(f"{folder / name}: {len(content):,} bytes")

@@ -53,7 +53,8 @@ def files(network: "Trained", arguments: argparse.Namespace) -> dict[str, bytes]
         precision=precision,
         calibration=_calibration(network, arguments) if precision == "int8" else None,
     )
-    print("Operators:", ", ".join(f"{count} {name}" for name, count in tflite.operators(content).items()))
+    if not arguments.json:
+        print("Operators:", ", ".join(f"{count} {name}" for name, count in tflite.operators(content).items()))
     return exported.files("tflite", content, exported.describe(network, arguments, content, precision))
 
 

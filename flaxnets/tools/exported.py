@@ -157,7 +157,8 @@ def describe(
         centre_crop=network.view.centre_crop if network.view.crop == "random_resized" else None,
         mean=network.mean,
         std=network.std,
-        class_names=network.class_names,
+        # A folder's name may hold bytes that are no text, which JSON cannot.
+        class_names=tuple(name.encode(errors="backslashreplace").decode() for name in network.class_names),
     )
 
 
@@ -182,7 +183,12 @@ def open_exported(source: str | Path) -> Exported:
     """
     path, name = Path(source), printable(source)
     beside = path.with_suffix(".json")
-    text = _read(beside, MOST_DESCRIPTION_BYTES, f"{name} has no description beside it")
+    content = _read(path, MOST_BYTES, f"There is no exported network {name}; give one that `flaxnets export` wrote.")
+    text = _read(
+        beside,
+        MOST_DESCRIPTION_BYTES,
+        f"{name} has no description beside it, {printable(beside.name)}; copy both files of the export.",
+    )
     try:
         description = Description.model_validate_json(text)
     except ValidationError as error:
@@ -192,7 +198,6 @@ def open_exported(source: str | Path) -> Exported:
             f"{printable(beside)} describes no exported network ({printable(where)}: {printable(first['msg'])}); "
             "export the network again, with this version of flaxnets."
         ) from error
-    content = _read(path, MOST_BYTES, f"There is no exported network {name}")
     if hashlib.sha256(content).hexdigest() != description.sha256:
         raise WeightsError(
             f"{name} is damaged, or {beside.name} is of another file: its checksum is wrong; copy both again, together."
@@ -234,9 +239,6 @@ def _read(path: Path, most: int, missing: str) -> bytes:
             raise WeightsError(f"{printable(path)} has {size:,} bytes, more than {most:,}; give an exported network.")
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise WeightsError(
-            f"{missing}: there is no {printable(path)}; give a file that `flaxnets export` wrote, and keep the .json "
-            "beside it."
-        ) from error
+        raise WeightsError(missing) from error
     except OSError as error:
         raise WeightsError(f"Cannot read {printable(path)}: {error.strerror}; give another file.") from error

