@@ -28,7 +28,7 @@ TOOLS = {
     "convert": ("convert", "Rewrite a checkpoint in the names of torchvision, timm or flaxnets, as safetensors."),
     "export": (
         "export",
-        "Write a network for others: StableHLO for programs, safetensors with a model card for the hub.",
+        "Write a network for others: TensorFlow Lite for phones, StableHLO for programs, safetensors for the hub.",
     ),
     "prepare": ("prepare", "Download a data set of TensorFlow Datasets and prepare it for training."),
     "check-data": ("check_data", "List the images of a data set that cannot be used, and count the others."),

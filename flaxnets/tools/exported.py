@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # What a file's name ends in, and the module that writes and runs such files. It has `add_options(parser)`,
 # `files(network, arguments) -> {name: bytes}`, and `load(content, description, name) -> function of a batch`.
-FORMATS = {"stablehlo": "export_stablehlo"}
+FORMATS = {"stablehlo": "export_stablehlo", "tflite": "export_tflite"}
 STEM = "model"  # of the names of the file and of its description
 MOST_BYTES = 2**31  # of a file; protocol buffers and flat buffers hold no more
 MOST_DESCRIPTION_BYTES = 2**24

@@ -45,7 +45,8 @@ def test_a_portable_layer_is_one_operator_and_computes_the_same(kind):
     assert ("platform_index" in own) == (kind != "cbam")
     assert "platform_index" not in names
     assert names.count(OPERATORS.get(kind, "conv_general_dilated")) == 1
-    assert not {"slice", "argmax"} & set(names)
+    assert "argmax" not in names
+    assert names.count("slice") <= (4 if kind == "pool" else 0)  # of the border
     assert operators(layer, x) == own  # as before
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 

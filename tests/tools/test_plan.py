@@ -4,6 +4,7 @@ import json
 import os
 import re
 
+import jax
 import pytest
 from extras import needs
 from flax import nnx
@@ -72,6 +73,7 @@ def test_a_real_tpu_step_is_compiled_with_none_attached(planned):
 @pytest.fixture
 def plan_here(tiny_plugin, tmp_path, monkeypatch, capsys):
     """`flaxnets plan` in this process, which has 8 simulated devices: exit code, output and error."""
+    assert jax.device_count() == 8  # it starts here, before `plan` asks for other numbers
     monkeypatch.syspath_prepend(tiny_plugin)
     for name in (*ALONE, "JAX_PLATFORMS", "XLA_FLAGS"):  # put back afterwards
         monkeypatch.setenv(name, os.environ.get(name, ""))
