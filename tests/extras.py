@@ -1,4 +1,4 @@
-"""Tests that need an optional extra, which hundreds of megabytes would bring to whoever only wants to run the others."""
+"""Tests that need an optional extra of hundreds of megabytes, which nobody should need to run the others."""
 
 from importlib.util import find_spec
 

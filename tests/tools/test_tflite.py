@@ -19,7 +19,7 @@ from flaxnets.layers import CBAM, AveragePool, ConvNorm, Convolution, MaxPool, S
 from flaxnets.models import in_mode
 from flaxnets.tools import export_tflite, exported, tflite
 
-pytestmark = needs("tensorflow", "tflite")
+TENSORFLOW = needs("tensorflow", "tflite")
 RANDOM = np.random.default_rng(0)
 
 
@@ -32,6 +32,7 @@ def images(*shape):
     return RANDOM.standard_normal(shape).astype(np.float32)
 
 
+@TENSORFLOW
 def test_mobilenet_v2_has_the_operators_of_its_layers_and_no_others():
     """Without transposes, without ReLU6 beside its convolution, without the many operators of the forms for CPUs."""
     model = flaxnets.create("mobilenet_v2", num_classes=10, width=0.35, stem="small")
@@ -71,6 +72,7 @@ class EveryLayer(nnx.Module):
         return x.reshape(x.shape[0], -1)
 
 
+@TENSORFLOW
 @pytest.mark.parametrize(("precision", "tolerance"), [("float16", 0.002), ("dynamic-range", 0.1), ("int8", 0.1)])
 def test_all_layers_are_converted_in_all_precisions(precision, tolerance):
     layers = in_mode(EveryLayer(nnx.Rngs(0)), training=False)
@@ -89,6 +91,7 @@ def medians(images):
     return jnp.median(images, axis=(1, 2))
 
 
+@TENSORFLOW
 def test_an_operator_that_tensorflow_lite_lacks_is_named():
     with pytest.raises(ArchitectureError, match=r"^TensorFlow Lite lacks an operator of this network: sort") as caught:
         tflite.convert(medians, (1, 8, 8, 3))
@@ -111,6 +114,7 @@ def int8_file(trained_run, tmp_path_factory):
     return out / "model.tflite"
 
 
+@TENSORFLOW
 def test_a_file_of_int8_takes_pixels_and_is_as_good_as_its_run(int8_file, trained_run, capsys):
     content = int8_file.read_bytes()
     interpreter = tflite.Interpreter(content, "file")
@@ -136,6 +140,7 @@ def test_a_file_of_int8_takes_pixels_and_is_as_good_as_its_run(int8_file, traine
     assert file["top1"] == pytest.approx(run["top1"], abs=0.02)
 
 
+@TENSORFLOW
 def test_other_files_are_refused(int8_file, tmp_path):
     content = int8_file.read_bytes()
     for spoilt in (b"", b"TFL3", b"\x89PNG\r\n\x1a\n" * 9):
@@ -150,6 +155,7 @@ def test_other_files_are_refused(int8_file, tmp_path):
         export_tflite.load(content, description, "x")
 
 
+@TENSORFLOW
 @pytest.mark.parametrize(
     ("options", "message"),
     [
