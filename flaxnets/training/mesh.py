@@ -4,7 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flaxnets.errors import ConfigError
@@ -77,3 +79,22 @@ def data_parallel(function: Callable[[Any, Any], Any], mesh: Mesh) -> Callable[[
         check_vma=False,
     )
     return jax.jit(mapped)
+
+
+def mean_over_devices(tree: Any) -> Any:
+    """The mean of each array over all devices, in a function that `data_parallel` runs; vectors travel as one array.
+
+    XLA joins no more than 256 arrays into one all-reduce on a TPU. ResNet-50 has 270 with its batch statistics, most of
+    them vectors of a batch norm.
+    """
+    if lax.axis_size(AXIS) == 1:  # a CPU would copy all arrays
+        return tree
+    leaves, structure = jax.tree.flatten(tree)
+    vectors = [number for number, leaf in enumerate(leaves) if leaf.ndim == 1 and leaf.dtype == jnp.float32]
+    if not vectors:
+        return lax.pmean(tree, AXIS)
+    joined, others = jnp.concatenate([leaves[number] for number in vectors]), dict(enumerate(leaves))
+    ends = np.cumsum([others.pop(number).size for number in vectors])
+    joined, others = lax.pmean((joined, others), AXIS)
+    means = others | dict(zip(vectors, jnp.split(joined, ends[:-1]), strict=True))
+    return jax.tree.unflatten(structure, [means[number] for number in range(len(leaves))])

@@ -10,7 +10,7 @@ from jax import lax
 
 from flaxnets.training import parts
 from flaxnets.training.losses import Loss, cross_entropy
-from flaxnets.training.mesh import AXIS
+from flaxnets.training.mesh import AXIS, mean_over_devices
 from flaxnets.training.mixing import Mixed, Mixing
 from flaxnets.training.state import ModelDefinition, TrainState
 
@@ -109,7 +109,7 @@ def make_train_step(
             gradients, (batch_stats, sums) = gradient_of(parameters, state, state.batch_stats, inputs, key)
         else:
             gradients, (batch_stats, sums) = accumulated(parameters, state, inputs, key)
-        gradients, batch_stats = lax.pmean((gradients, batch_stats), AXIS)
+        gradients, batch_stats = mean_over_devices((gradients, batch_stats))
         sums = lax.psum(sums, AXIS)
         norm = optax.tree.norm(gradients)
 

@@ -55,6 +55,18 @@ def test_a_step_communicates_once_and_no_more_than_it_must():
     assert numbers == sum(array.size for array in jax.tree.leaves((state.params, state.batch_stats))) + 3
 
 
+def test_the_mean_over_devices_keeps_every_array_in_its_place():
+    shapes = {"kernel": (3, 4), "scale": (5,), "count": (), "stages": {0: (2,), 1: (2, 1, 3)}, "empty": (0,)}
+    shapes = jax.tree.map(lambda shape: jnp.zeros((8, *shape)), shapes, is_leaf=lambda leaf: isinstance(leaf, tuple))
+    random = np.random.default_rng(0)
+    tree = jax.tree.map(lambda array: random.standard_normal(array.shape).astype(np.float32), shapes)
+    tree["number"] = np.arange(16.0).reshape(8, 2).astype(jnp.bfloat16)
+    found = jax.vmap(meshes.mean_over_devices, axis_name=meshes.AXIS, out_axes=None)(tree)
+    for (path, mean), array in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(tree), strict=True):
+        assert mean.dtype == array.dtype, path
+        np.testing.assert_allclose(mean, np.asarray(array, np.float32).mean(0), rtol=1e-6)
+
+
 def test_batch_norm_is_per_device_unless_synchronised():
     step, state, _ = prepared(normed)
     eight, one = run(step, state, 8)[0], run(step, state, 1)[0]
