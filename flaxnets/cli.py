@@ -7,6 +7,7 @@ import sys
 
 from flaxnets.config import parse_run
 from flaxnets.errors import ConfigError, FlaxnetsError, did_you_mean
+from flaxnets.training.memory import keep_freed_memory
 
 # Every command but `train` is a module of flaxnets.tools, imported when it is asked for, and what it says of itself.
 TOOLS = {
@@ -47,9 +48,8 @@ def main(arguments: list[str] | None = None, command: list[str] | None = None) -
       command: what the user typed in place of `flaxnets train`, for messages that repeat it.
     """
     name, *options = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    gc.set_threshold(
-        100_000
-    )  # importing and tracing make objects to stay: looking through them took a tenth of a start
+    gc.set_threshold(100_000)  # what is imported and traced stays: looking through it took a tenth of a start
+    keep_freed_memory()  # before there are threads, each of which would have memory of its own
     try:
         code = _run(name, options, command or ["flaxnets", name])
         sys.stdout.flush()

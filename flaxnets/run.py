@@ -47,10 +47,8 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
     from flaxnets.training.checkpoint import Checkpoints
     from flaxnets.training.folder import check_facts, choose_folder, create_folder, discard_folder, lock_folder
     from flaxnets.training.log import MetricsLog
-    from flaxnets.training.memory import keep_freed_memory
     from flaxnets.training.skips import Skips
 
-    keep_freed_memory()
     display.show_warnings()
     registry.get(run.arch)
     processes.meet(run.distributed)
@@ -129,7 +127,7 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
         with undo, ThreadPoolExecutor(1) as background:  # compiling and drawing initial values keep a core busy each
             state_shapes = mesh.shapes(computed.state_shapes(), mesh.copied(devices))
             batch_shapes = mesh.shapes(data.batch, mesh.split(devices))
-            compiling = background.submit(train_program.compile, state_shapes, batch_shapes)
+            compiling = background.submit(train_program.lower(state_shapes, batch_shapes))
             model = models.create(
                 run.arch, len(data.class_names), data.channels, run.weights, seed=run.seed, **computed.making
             )

@@ -62,9 +62,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     from flaxnets import registry
     from flaxnets.summaries import summary
     from flaxnets.tools import contestants
-    from flaxnets.training.memory import keep_freed_memory
 
-    keep_freed_memory()
     taken = read_options(arguments.options)
     size = arguments.image_size or registry.get(arguments.arch).image_size
     macs = summary(arguments.arch, size, **taken).macs * (3 if arguments.mode == "train" else 1)

@@ -19,7 +19,6 @@ from flaxnets.tools.classifier import Classifier
 from flaxnets.tools.exported import Exported
 from flaxnets.tools.trained import Trained
 from flaxnets.training import mesh, programs, step
-from flaxnets.training.memory import keep_freed_memory
 
 Item = TypeVar("Item")
 Outputs = dict[str, np.ndarray]
@@ -109,7 +108,6 @@ class Network(Stream):
         compute: Callable[[ImageClassifier, jax.Array], dict[str, jax.Array]] = logits,
         settings: Any = None,
     ):
-        keep_freed_memory()
         batch_size = -(-batch_size // jax.device_count()) * jax.device_count()
         shape = (batch_size, trained.image_size, trained.image_size, trained.channels)
         super().__init__(batch_size, shape[1:])

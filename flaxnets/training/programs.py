@@ -79,6 +79,14 @@ class Program:
 
     def compile(self, state: Any, batch: Any) -> None:
         """Compile for a state and a batch, or for their shapes."""
+        self.lower(state, batch)()
+
+    def lower(self, state: Any, batch: Any) -> Callable[[], None]:
+        """Trace for a state and a batch, or for their shapes, or read the traced program back.
+
+        Returns: what compiles it. Tracing is Python throughout, compiling is not, so that a thread can compile while
+          others work.
+        """
         leaves, structure = jax.tree.flatten(state)
 
         def flat_step(leaves: list[jax.Array], batch: Any):
@@ -101,7 +109,11 @@ class Program:
         donated = 0 if self._donate_state else ()
         lowered = jax.jit(step, donate_argnums=donated).lower(state, batch)
         broken = jax.default_backend() == "cpu" and "bf16" in exported.mlir_module()
-        self._compiled = lowered.compile(compiler_options=WITHOUT_YNNPACK if broken else None)
+
+        def finish() -> None:
+            self._compiled = lowered.compile(compiler_options=WITHOUT_YNNPACK if broken else None)
+
+        return finish
 
     def memory_bytes(self) -> int:
         """Arguments, results and temporary memory of the compiled step on one device, in bytes."""
