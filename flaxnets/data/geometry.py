@@ -44,7 +44,8 @@ class CentreCrop:
     """The usual test view of ImageNet: the shorter side resized to `size / ratio` pixels, and the central square of it.
 
     Pixels equal those of torchvision's presets on Pillow's images to the bit, because published weights were measured
-    on them; the ratio is .875 for 224 out of 256.
+    on them; the ratio is .875 for 224 out of 256. Since version 13, Pillow resizes some tall images by rows first, and
+    then differs from itself, and from this, by one level of 256 here and there.
     """
 
     size: int
@@ -62,8 +63,10 @@ class CentreCrop:
         left, top = self._starts(*(side - self.size for side in resized))
         image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
         if max(sides) <= LONG * min(sides):
-            whole = image.resize((resized[0], resized[1]), Image.Resampling.BILINEAR)
-            seen = whole.crop((left, top, left + self.size, top + self.size))
+            wide = image.resize((resized[0], sides[1]), Image.Resampling.BILINEAR)
+            narrow = wide.crop((left, 0, left + self.size, sides[1]))  # what nobody will see need not be resized again
+            tall = narrow.resize((self.size, resized[1]), Image.Resampling.BILINEAR)
+            seen = tall.crop((0, top, self.size, top + self.size))
         else:  # the same but for rounding
             across, down = (side / after for side, after in zip(sides, resized, strict=True))
             right, bottom = (left + self.size) * across, (top + self.size) * down
