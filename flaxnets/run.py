@@ -120,9 +120,9 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
         if run.resume:
             check_facts(run_folder, facts)
         elif processes.is_first():
-            create_folder(run_folder, run, {**facts, "total_steps": total_steps})
             undo.callback(discard_folder, run_folder)
-            stop.on_early_exit = undo.close
+            stop.on_early_exit = undo.close  # before there is a file, because a signal may come between two of them
+            create_folder(run_folder, run, {**facts, "total_steps": total_steps})
         lock = lock_folder(run_folder) if processes.is_first() else None
         with undo, ThreadPoolExecutor(1) as background:  # compiling and drawing initial values keep a core busy each
             state_shapes = mesh.shapes(computed.state_shapes(), mesh.copied(devices))

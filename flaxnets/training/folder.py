@@ -18,7 +18,6 @@ try:
 except ImportError:  # not on Windows; there, nothing keeps two processes apart
     fcntl = None
 
-WRITTEN = ("run.json", "class_indices.json")
 PACKAGES = ("flaxnets", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "grain", "numpy")
 
 
@@ -117,10 +116,10 @@ def _lock(file: IO[str]) -> bool:
 
 
 def discard_folder(folder: Path) -> None:
-    """Take away what `create_folder` made, for a run that has not begun; anything else in the folder stays."""
+    """Take away what `create_folder` made, or the part of it so far, for a run that has not begun; all else stays."""
     with contextlib.suppress(OSError):
-        for file in WRITTEN:
-            (folder / file).unlink()
+        (folder / "run.json").unlink()  # without one, the folder is not a run's
+        (folder / "class_indices.json").unlink(missing_ok=True)
         folder.rmdir()
 
 

@@ -106,3 +106,10 @@ def test_a_folder_of_a_run_that_did_not_begin_is_taken_away_and_nothing_else(run
     (folder / "notes.txt").unlink()
     discard_folder(folder)  # no run.json: not a folder of a run
     assert folder.exists()
+
+
+def test_a_folder_that_is_being_made_is_taken_away(run_of):
+    folder = create(run_of(name="mine"))
+    (folder / "class_indices.json").unlink()  # the second of its files
+    discard_folder(folder)
+    assert not folder.exists()
