@@ -88,7 +88,7 @@ def test_commands_and_examples_work(flaxnets, page, monkeypatch):
 
 
 def run(command: str, flaxnets) -> None:
-    """With the installation left out, and training cut to two steps of a few small images."""
+    """With the installation left out, training cut to two steps of a few small images, and timing to one round."""
     program, *arguments = shlex.split(command.removeprefix(INSTALL))
     if (program, *arguments[:2]) == ("python", "-m", "flaxnets.run"):
         program, arguments = "flaxnets", ["train", *arguments[2:]]
@@ -101,7 +101,7 @@ def run(command: str, flaxnets) -> None:
         f"{command!r} is neither run by this test nor excused by `# Not run by the tests: ...`"
     )
     trains = "train" in arguments and "--help" not in arguments
-    done = flaxnets(*arguments, *(SHORT if trains else []))
+    done = flaxnets(*arguments, *(SHORT if trains else ["--rounds", "1"] if arguments[0] == "bench" else []))
     assert done.stdout
     if trains and "--dry-run" not in arguments:
         assert "best test accuracy" in done.stdout
