@@ -4,6 +4,7 @@ In a plugin's own tests: `check_architecture(registry.get("my_net"))`.
 """
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -46,8 +47,9 @@ def check_structure(architecture: Architecture) -> None:
     others = nnx.state(model, nnx.Not(nnx.Any(nnx.Param, nnx.BatchStat, nnx.RngState)))
     assert not jax.tree.leaves(others), f"flaxnets would not know how to train {nnx.to_pure_dict(others)}"
 
-    logits, maps = _evaluate(model, (2, size, size, 3))
+    logits = _evaluate(model, (2, size, size, 3))
     assert logits.shape == (2, 1000), f"logits are {logits.shape} for 2 images and 1000 classes"
+    maps = _evaluate(model, (2, size, size, 3), lambda model, images: model.features(images))
     assert len(maps) == len(model.stages), f"{len(maps)} feature maps of {len(model.stages)} stages"
     assert all(feature_map.ndim == 4 for feature_map in maps), "feature maps are not [batch, height, width, channels]"
     sizes = [size, *(feature_map.shape[1] for feature_map in maps)]
@@ -56,10 +58,10 @@ def check_structure(architecture: Architecture) -> None:
     half = _abstract(architecture, num_classes=7, in_channels=1, dtype=jnp.bfloat16)
     wrong = {str(leaf.dtype) for leaf in jax.tree.leaves(nnx.state(half, nnx.Param))} - {"float32"}
     assert not wrong, f"parameters are {wrong} where the computation is bfloat16; keep them float32"
-    logits, _ = _evaluate(half, (2, size, size, 1))
+    logits = _evaluate(half, (2, size, size, 1))
     assert logits.shape == (2, 7), f"logits are {logits.shape} for 2 grey images and 7 classes"
     assert logits.dtype == jnp.float32, f"logits are {logits.dtype} where the computation is bfloat16"
-    embedding, _ = _evaluate(_abstract(architecture, num_classes=0), (2, size, size, 3))
+    embedding = _evaluate(_abstract(architecture, num_classes=0), (2, size, size, 3))
     assert embedding.ndim == 2, f"without a classifier it returns {embedding.shape}, not [batch, features]"
 
 
@@ -111,7 +113,7 @@ def _check_training(
     unreached = {jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(params)}
     stats = batch_stats
     for attempt in range(3):  # a few ReLUs may be dead at one place, and a gradient 0 by chance
-        (value, stats), gradients = train(params, jax.random.key(attempt))
+        (value, stats), gradients = jax.device_get(train(params, jax.random.key(attempt)))
         assert np.isfinite(value), "the training loss is not finite"
         for path, gradient in jax.tree.leaves_with_path(gradients):
             name = jax.tree_util.keystr(path)
@@ -120,7 +122,8 @@ def _check_training(
                 unreached.discard(name)
         params = _moved(params, random)
     assert not unreached, f"no gradient reaches {', '.join(sorted(unreached))}"
-    for (path, before), after in zip(jax.tree.leaves_with_path(batch_stats), jax.tree.leaves(stats), strict=True):
+    initial = jax.tree.leaves_with_path(jax.device_get(batch_stats))
+    for (path, before), after in zip(initial, jax.tree.leaves(stats), strict=True):
         name = jax.tree_util.keystr(path)
         assert np.isfinite(after).all(), f"the batch statistic {name} is not finite"
         assert (before != after).any(), f"training leaves the batch statistic {name} as it is"
@@ -129,7 +132,9 @@ def _check_training(
 
 def _moved(params: Any, random: np.random.Generator) -> Any:
     """Parameters a little elsewhere: of the initial values some are 0, so that the gradients behind them are 0 too."""
-    return jax.tree.map(lambda a: a + 0.05 * jnp.asarray(random.standard_normal(a.shape), a.dtype), params)
+    return jax.tree.map(
+        lambda a: a + np.asarray(0.05 * random.standard_normal(a.shape), a.dtype), jax.device_get(params)
+    )
 
 
 def _abstract(architecture: Architecture, num_classes: int = 1000, in_channels: int = 3, dtype: Any = jnp.float32):
@@ -139,15 +144,13 @@ def _abstract(architecture: Architecture, num_classes: int = 1000, in_channels: 
     )
 
 
-def _evaluate(model: ImageClassifier, shape: tuple[int, ...]) -> tuple[Any, list[Any]]:
-    """The shapes of the logits and of the feature maps that inference on images of this shape returns."""
+def _evaluate(
+    model: ImageClassifier, shape: tuple[int, ...], compute: Callable[..., Any] = lambda model, images: model(images)
+) -> Any:
+    """The shapes of what inference on images of this shape returns."""
     definition, state = nnx.split(in_mode(model, training=False))
-
-    def infer(state: Any, images: jax.Array):
-        model = nnx.merge(definition, state)
-        return model(images), model.features(images)
-
-    return jax.eval_shape(infer, state, jax.ShapeDtypeStruct(shape, jnp.float32))
+    images = jax.ShapeDtypeStruct(shape, jnp.float32)
+    return jax.eval_shape(lambda state, images: compute(nnx.merge(definition, state), images), state, images)
 
 
 def _through_bytes(tree: Any) -> Any:

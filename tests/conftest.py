@@ -1,5 +1,6 @@
 """Eight simulated devices, and folders that several tests share. The environment is set before anything imports jax."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -13,6 +14,9 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = xla_flags(8)
 
 import pytest
+
+# Tracing makes millions of objects that stay; looking through them for garbage takes a quarter of its time.
+gc.set_threshold(100_000, 50, 1000)
 
 TESTS = Path(__file__).parent
 
@@ -43,23 +47,26 @@ class CommandLine:
 
     def __init__(self, folder: Path, shared_folder: Path, tiny_plugin: Path):
         self.folder = folder
-        self._places = ["--data.dir", str(shared_folder / "data")]
-        self._places += ["--compilation-cache", str(shared_folder / "compiled")]
+        self.places = ["--data.dir", str(shared_folder / "data")]
+        self.places += ["--compilation-cache", str(shared_folder / "compiled")]
         self._path = tiny_plugin
 
     def command(self, *arguments: object) -> list[str]:
         """What to execute; training finds shared folders."""
-        places = self._places if arguments[:1] in (("train",), ("augment-preview",)) else []
+        places = self.places if arguments[:1] in (("train",), ("augment-preview",)) else []
         return [sys.executable, "-m", "flaxnets", *map(str, arguments), *places]
 
     def environment(self, devices: int = 1) -> dict[str, str]:
         """The variables of such a process."""
         return {**os.environ, "XLA_FLAGS": xla_flags(devices), "PYTHONPATH": str(self._path), "COLUMNS": "200"}
 
+    def start(self, *arguments: object, devices: int = 1) -> Started:
+        """Start with just these arguments."""
+        return Started(self.folder, self._path, list(map(str, arguments)), XLA_FLAGS=xla_flags(devices))
+
     def __call__(self, *arguments: object, devices: int = 1, code: int = 0) -> Started:
         """Run to the end, and see that it ended with `code`."""
-        options = self.command(*arguments)[3:]
-        return Started(self.folder, self._path, options, XLA_FLAGS=xla_flags(devices)).end(code)
+        return self.start(*self.command(*arguments)[3:], devices=devices).end(code)
 
     def refuses(self, *arguments: object, devices: int = 1) -> str:
         """The sentence with which a mistake is refused: one line, no traceback, exit code 2."""

@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 import signal
-import subprocess
 
 import numpy as np
 import orbax.checkpoint as ocp
@@ -120,7 +119,7 @@ def test_a_second_run_starts_from_the_averages_of_the_first_and_trains_its_last_
     assert (average != last).any()
 
 
-LONG = ["train", "--arch", "tiny_net", "--steps", 120, "--evaluate-every", "10 epochs"]
+LONG = ["train", "--arch", "tiny_net", "--steps", 60, "--evaluate-every", "10 epochs"]
 AUGMENTED = ["--augmentation.crop", "random_resized", "--augmentation.colour-jitter", 0.4, 0.4, 0, 0]
 AUGMENTED += ["--augmentation.policy", "rand_augment", "--augmentation.erase", 0.2, "--augmentation.mixup", 0.2]
 AUGMENTED += ["--augmentation.cutmix", 1, "--augmentation.mix-by", "pair", "--augmentation.repeats", 3]
@@ -128,35 +127,21 @@ AUGMENTED += ["--augmentation.cutmix", 1, "--augmentation.mix-by", "pair", "--au
 
 @pytest.mark.parametrize(("number", "devices", "more"), [(signal.SIGINT, 1, []), (signal.SIGTERM, 8, AUGMENTED)])
 def test_a_stopped_run_continues_as_if_it_had_not_been_stopped(flaxnets, number, devices, more):
-    environment = flaxnets.environment(devices)
-    with subprocess.Popen(
-        flaxnets.command(*LONG, *more), cwd=flaxnets.folder, env=environment, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout
-        for line in process.stdout:
-            if line.startswith("first step"):
-                process.send_signal(number)
-                break
-        rest = process.stdout.read()
-    assert process.returncode == 128 + number
+    run = flaxnets.start(*LONG, *more, *flaxnets.places, devices=devices)
+    run.wait_for("first step")
+    run.send(number)
+    run.end(128 + number)
     stopped, command = re.search(
-        rf"^Stopped by {number.name} after step (\d+), which is saved\. Resume by: (.*)$", rest, re.MULTILINE
+        rf"^Stopped by {number.name} after step (\d+), which is saved\. Resume by: (.*)$", run.stdout, re.MULTILINE
     ).groups()
-    assert int(stopped) < 120
+    assert int(stopped) < 60
     folder = flaxnets.folder / "runs" / "tiny_net-flaxnets_digits"
     assert final_state(folder)[0] == int(stopped)
 
     program, *arguments = shlex.split(command)
     assert program == "flaxnets"
-    resumed = subprocess.run(
-        [*flaxnets.command("list")[:-1], *arguments],
-        cwd=flaxnets.folder,
-        env=environment,
-        text=True,
-        capture_output=True,
-    )
-    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
-    assert f"steps {int(stopped) + 1} to 120" in resumed.stdout
+    resumed = flaxnets.start(*arguments, devices=devices).end()
+    assert f"steps {int(stopped) + 1} to 60" in resumed.stdout
     flaxnets(*LONG, *more, "--name", "undisturbed", devices=devices)
     undisturbed = flaxnets.folder / "runs" / "undisturbed"
     assert_same_state(final_state(folder)[1], final_state(undisturbed)[1])
