@@ -2,9 +2,9 @@
 
 Four ways to do the same steps take turns: the step alone on one batch that lies on the device, waited for every 5
 steps; the loop of `flaxnets train` with its metrics and log, on that same batch; the loop with the reading of its data,
-too; and that with a checkpoint every 100 steps. The first 50 steps are left out, so that 500 steps have five checkpoints
-and each is written while training goes on. An accelerator computes while the host works; a CPU does both, which is the
-worst case.
+too; and that with a checkpoint every 100 steps. The first 50 steps are left out: then 500 steps have five checkpoints,
+each written while training goes on. An accelerator computes while the host works; a CPU does both, which is the worst
+case.
 
     python experiments/benchmarks/training_loop.py
 """
