@@ -1,7 +1,7 @@
 """Makes models by name."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -63,13 +63,18 @@ def abstract(
     name: str, num_classes: int = 1000, in_channels: int = 3, *, dtype: Any = None, **options: Any
 ) -> ImageClassifier:
     """What `create` makes, with shapes and types in place of arrays: in a second or two, whatever its size."""
+    return shapes_of(lambda rngs: in_mode(_build(name, num_classes, in_channels, dtype, rngs, options), training=False))
 
-    def build() -> ImageClassifier:
+
+def shapes_of(build: Callable[[nnx.Rngs], Model]) -> Model:
+    """The model that `build(rngs)` makes, with shapes and types in place of arrays."""
+
+    def built() -> Model:
         rngs = nnx.Rngs(default=0)
         setattr(rngs, "default", _SameKey(0, tag="default"))  # noqa: B010 - a type checker knows no such attribute
-        return in_mode(_build(name, num_classes, in_channels, dtype, rngs, options), training=False)
+        return build(rngs)
 
-    return nnx.eval_shape(build)
+    return nnx.eval_shape(built)
 
 
 def filled(

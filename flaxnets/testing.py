@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from flaxnets.models import in_mode
+from flaxnets.models import in_mode, shapes_of
 from flaxnets.plugin import Architecture, ImageClassifier
 from flaxnets.training.state import ModelDefinition, split_model
 
@@ -139,8 +139,8 @@ def _moved(params: Any, random: np.random.Generator) -> Any:
 
 def _abstract(architecture: Architecture, num_classes: int = 1000, in_channels: int = 3, dtype: Any = jnp.float32):
     """The model with shapes in place of arrays."""
-    return nnx.eval_shape(
-        lambda: architecture.build(num_classes=num_classes, in_channels=in_channels, dtype=dtype, rngs=nnx.Rngs(0))
+    return shapes_of(
+        lambda rngs: architecture.build(num_classes=num_classes, in_channels=in_channels, dtype=dtype, rngs=rngs)
     )
 
 
