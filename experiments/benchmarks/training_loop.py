@@ -1,10 +1,10 @@
 """What the training loop costs beside the jitted step alone, and what checkpoints every 100 steps cost, in one process.
 
-Four ways to do the same steps take turns: the step alone on one batch that lies on the device, waited for every 5
-steps; the loop of `flaxnets train` with its metrics and log, on that same batch; the loop with the reading of its data,
-too; and that with a checkpoint every 100 steps. The first 50 steps are left out: then 500 steps have five checkpoints,
-each written while training goes on. An accelerator computes while the host works; a CPU does both, which is the worst
-case.
+Three ways to do the same steps take turns: the step alone on one batch that lies on the device, waited for every 5
+steps; the loop of `flaxnets train` with its metrics and log, on that same batch; and the loop with the reading of its
+data, too. Then one run saves every 200 steps, and each hundred steps from a save on, the save included, stand beside
+the hundred after them, in which nothing is saved any more. An accelerator computes while the host works; a CPU does
+both, which is the worst case.
 
     python experiments/benchmarks/training_loop.py
 """
@@ -29,16 +29,27 @@ from flaxnets.training.skips import Skips
 
 NEVER = 10**9
 WINDOW = 5  # steps after which metrics are read, as by default
-SAVE_EVERY = 100
-LEFT_OUT = SAVE_EVERY // 2 // WINDOW  # windows at the start
+SAVED = 100  # steps that one checkpoint may disturb
+
+
+class Clock(display.Display):
+    """Shows nothing, and notes when the metrics of each window have been read, which is before anything is saved."""
+
+    def __init__(self, steps: int):
+        super().__init__(steps, 0.0, quiet=True)
+        self.marks: list[float] = []
+
+    def training(self, metrics: dict[str, float]) -> None:
+        self.marks.append(time.perf_counter())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", default="resnet18")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=550)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=200, help="of each turn; default: 200")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each way; default: 5")
+    parser.add_argument("--saves", type=int, default=20, help="checkpoints; default: 20")
     arguments = parser.parse_args()
     memory.keep_freed_memory()
     devices = mesh.data_mesh(arguments.batch)
@@ -67,62 +78,61 @@ def main() -> None:
                 now, metrics = bare(now, batch)
             jax.block_until_ready(metrics)
             times.append((time.perf_counter() - began) / WINDOW)
-        return times[LEFT_OUT:]
+        return times[1:]
 
-    def in_the_loop(*, reads_data: bool, save_every: int = NEVER) -> list[float]:
-        """Likewise; what is still being written after the last step belongs to the last window."""
-        marks = []
+    def in_the_loop(*, reads_data: bool, steps: int = arguments.steps, save_every: int = NEVER) -> list[float]:
+        """Likewise, from the end of the first window on."""
 
         def batches(start: int):
-            read = pipeline.on_devices(data.train, mesh.split(devices), start)
-            for number, each in enumerate(read if reads_data else itertools.repeat(batch)):
-                if number % WINDOW == 0:  # the loop has just read the metrics of the steps before
-                    marks.append(time.perf_counter())
-                yield each
+            return (
+                pipeline.on_devices(data.train, mesh.split(devices), start) if reads_data else itertools.repeat(batch)
+            )
 
         with tempfile.TemporaryDirectory() as folder, signals.StopRequest() as stop:
             checkpoints, log = Checkpoints(Path(folder) / "checkpoints", keep=2), MetricsLog(Path(folder), start=0)
             skips = Skips(NEVER, data.train.indices, log)
-            now, _ = loop.fit(
+            loop.fit(
                 fresh(),
-                total_steps=arguments.steps,
+                total_steps=steps,
                 steps_per_epoch=NEVER,
                 train_step=program,
                 evaluation=lambda now: {"loss": 0.0, "accuracy": 0.0},
                 batches=batches,
-                log_due=loop.Every(WINDOW, arguments.steps),
+                log_due=loop.Every(WINDOW, steps),
                 evaluation_due=loop.Every(save_every, NEVER),
                 meter=loop.Meter(arguments.batch, skips),
                 checkpoints=checkpoints,
                 log=log,
-                display=display.Display(arguments.steps, 0.0, quiet=True),
+                display=(clock := Clock(steps)),
                 stop=stop,
             )
-            jax.block_until_ready(now)
-            checkpoints.newest()
-            marks.append(time.perf_counter())
             checkpoints.close()
             log.close()
-        return [(after - before) / WINDOW for before, after in itertools.pairwise(marks)][LEFT_OUT:]
+        return [(after - before) / WINDOW for before, after in itertools.pairwise(clock.marks)]
+
+    def stolen() -> list[float]:
+        """Of each checkpoint, the share of its hundred steps that it took."""
+        steps = 2 * SAVED * (arguments.saves + 1)
+        windows = in_the_loop(reads_data=True, steps=steps, save_every=2 * SAVED)
+        first, hundred = 2 * SAVED // WINDOW - 1, SAVED // WINDOW
+        seconds = [sum(windows[start : start + hundred]) for start in range(first, len(windows), hundred)]
+        return [after / later - 1 for after, later in zip(seconds[::2], seconds[1::2], strict=True)]
 
     for way in (step_alone, lambda: in_the_loop(reads_data=False)):  # compile
         way()
     seconds: dict[str, list[float]] = {"step alone": [], "in the loop": [], "with its data": []}
-    shares = []
     for _ in range(arguments.rounds):
         seconds["step alone"] += step_alone()
         seconds["in the loop"] += in_the_loop(reads_data=False)
-        plain = in_the_loop(reads_data=True)
-        seconds["with its data"] += plain
-        saving = in_the_loop(reads_data=True, save_every=SAVE_EVERY)
-        shares.append(sum(saving) / sum(plain) - 1)
+        seconds["with its data"] += in_the_loop(reads_data=True)
     bare_seconds = statistics.median(seconds["step alone"])
     for name, windows in seconds.items():
         median = statistics.median(windows)
         print(f"{name:<13} {1e3 * median:6.2f} ms, median of windows, {median / bare_seconds - 1:+.1%}")
+    shares = stolen()
     print(
-        f"checkpoints every {SAVE_EVERY} steps: {statistics.median(shares):+.1%}, of rounds",
-        *map("{:+.1%}".format, shares),
+        f"a checkpoint every {SAVED} steps: {statistics.median(shares):+.1%}, median of {len(shares)};",
+        f"mean {statistics.mean(shares):+.1%}, standard deviation {statistics.stdev(shares):.1%}",
     )
 
 

@@ -70,6 +70,7 @@ def blocks(images: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Arra
     return jnp.concatenate([plain(part, spread[i], dense) for i, part in enumerate(parts)], axis=-1)
 
 
+@functools.partial(jax.jit, static_argnums=2)  # keeps its name in a traced program, where `Program` looks for it
 def shifted(images: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """As `plain`, depthwise (a group for each channel): the sum of shifted feature maps, each times its weight."""
     multiplier = kernel.shape[-1] // images.shape[-1]

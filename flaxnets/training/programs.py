@@ -15,7 +15,10 @@ import jax.export
 
 # With YNNPACK, which JAX 0.12 uses on CPUs, a reduction of bfloat16 feature maps that is fused with what comes before
 # it yields NaN.
-WITHOUT_YNNPACK: Any = {"xla_cpu_experimental_ynn_fusion_type": ""}
+WITHOUT_YNNPACK = {"xla_cpu_experimental_ynn_fusion_type": ""}
+# Of JAX 0.10's two ways to compile what is fused, its newer one makes the steps of MobileNets a sixth slower, and the
+# older one compiles those of ResNets half as long again; JAX 0.12 has one way.
+WITHOUT_FUSION_EMITTERS = {"xla_cpu_use_fusion_emitters": False}
 
 
 def use_compilation_cache(folder: Path) -> Path | None:
@@ -108,10 +111,10 @@ class Program:
 
         donated = 0 if self._donate_state else ()
         lowered = jax.jit(step, donate_argnums=donated).lower(state, batch)
-        broken = jax.default_backend() == "cpu" and "bf16" in exported.mlir_module()
+        options = _cpu_options(exported.mlir_module()) if jax.default_backend() == "cpu" else None
 
         def finish() -> None:
-            self._compiled = lowered.compile(compiler_options=WITHOUT_YNNPACK if broken else None)
+            self._compiled = lowered.compile(compiler_options=options)
 
         return finish
 
@@ -120,6 +123,16 @@ class Program:
         memory: Any = self._compiled.memory_analysis()
         sizes = (memory.argument_size_in_bytes, memory.output_size_in_bytes, memory.temp_size_in_bytes)
         return sum(sizes) - memory.alias_size_in_bytes
+
+
+def _cpu_options(module: str) -> Any:
+    """What the compiler must do otherwise for a traced program."""
+    options = {}
+    if "bf16" in module:
+        options |= WITHOUT_YNNPACK
+    if "@shifted" in module and jax.__version_info__ < (0, 11):  # depthwise, see `flaxnets.layers.lowerings`
+        options |= WITHOUT_FUSION_EMITTERS
+    return options
 
 
 def fingerprint(settings: dict[str, Any], state: Any, batch: Any, code: Iterable[str]) -> str:
