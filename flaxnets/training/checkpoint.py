@@ -156,8 +156,13 @@ class Checkpoints:
             return self._manager_of_folder()
 
     def _manager_of_folder(self) -> ocp.CheckpointManager:
-        # Compression would take a quarter of a save's time from the training, and would save a tenth of the disk.
-        handler = ocp.PyTreeCheckpointHandler(use_compression=False)
+        # Compression would take a quarter of a save's time from the training, and would save a tenth of the disk. Notes
+        # on how arrays lay on the devices would take another quarter; they are restored as the present run has them.
+        arrays = ocp.type_handlers.ArrayHandler(enable_write_sharding_file=False)
+        handler = ocp.PyTreeCheckpointHandler(
+            use_compression=False,
+            type_handler_registry=ocp.type_handlers.create_type_handler_registry((jax.Array, arrays)),
+        )
         return ocp.CheckpointManager(self._folder, options=self._options, item_handlers=handler)
 
     def _set_aside_unless(self, good: bool, step_folder: Path) -> None:
