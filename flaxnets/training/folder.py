@@ -51,7 +51,11 @@ def choose_folder(run: Run) -> Path:
 
 
 def create_folder(folder: Path, run: Run, facts: dict[str, Any]) -> None:
-    """Make the folder of a new run and its run.json. Raises RunFolderError where it cannot be written."""
+    """Make the folder of a new run and its run.json.
+
+    Raises:
+      RunFolderError: it cannot be written, or another process has made one there since the folder was chosen.
+    """
     record = {
         "settings": settings(run),
         "run": run.model_dump(mode="json"),
@@ -63,9 +67,12 @@ def create_folder(folder: Path, run: Run, facts: dict[str, Any]) -> None:
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "run.json").write_text(json.dumps(record, indent=2) + "\n")
+        with (folder / "run.json").open("x") as file:
+            file.write(json.dumps(record, indent=2) + "\n")
         names = {str(label): name for label, name in enumerate(facts["class_names"])}
         (folder / "class_indices.json").write_text(json.dumps(names, indent=2) + "\n")
+    except FileExistsError as error:
+        raise RunFolderError(f"Another process has just begun a run in {folder}; choose another --name.") from error
     except OSError as error:
         raise RunFolderError(
             f"Cannot write the run folder {folder}: {error.strerror}; choose another place by --runs."

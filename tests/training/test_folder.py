@@ -48,6 +48,17 @@ def test_a_named_run_is_not_started_twice(run_of):
     assert str(error.value) == f"{folder} already holds this run; continue it by --resume, or choose another --name."
 
 
+def test_of_two_runs_that_choose_the_same_folder_the_second_leaves_the_first_alone(run_of):
+    first, second = run_of(seed=1), run_of(seed=2)
+    folder = choose_folder(second)
+    assert create(first) == folder
+    before = (folder / "run.json").read_bytes()
+    with pytest.raises(RunFolderError) as error:
+        create_folder(folder, second, {"class_names": ("a", "b")})
+    assert str(error.value) == f"Another process has just begun a run in {folder}; choose another --name."
+    assert (folder / "run.json").read_bytes() == before
+
+
 @pytest.mark.parametrize("resume", [False, True])
 def test_another_runs_folder_is_refused_with_the_differences(run_of, resume):
     folder = create(run_of(name="mine", optimizer=Optimizer(peak_lr=0.5)))
