@@ -1,29 +1,34 @@
-"""Losses of logits and labels, each linear in its target, so that a mixture's loss is the mixture of two losses."""
+"""Losses of logits, by how much of each class an image shows: all of one, or a part of each of two that were mixed."""
 
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import optax
 
 Loss = Callable[[jax.Array, jax.Array, float], jax.Array]
 
+VISIBLE = 0.2  # share of an image from which a class counts as present
 
-def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
-    """Cross-entropy [b] of logits [b, classes] and labels [b], in nats.
 
-    The target is 1 - label_smoothing on the label, plus label_smoothing / classes everywhere (Szegedy et al. 2015,
+def cross_entropy(logits: jax.Array, shares: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
+    """Cross-entropy [b] of logits [b, classes] and shares [b, classes], which sum to 1, in nats.
+
+    The target is 1 - label_smoothing times the shares, plus label_smoothing / classes everywhere (Szegedy et al. 2015,
     arXiv:1512.00567, section 7).
     """
-    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
-    return optax.softmax_cross_entropy(logits, targets)
+    return optax.softmax_cross_entropy(logits, optax.smooth_labels(shares, label_smoothing))
 
 
-def binary_cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
-    """Sum over classes of each one's own cross-entropy [b], with the targets of `cross_entropy`, in nats.
+def binary_cross_entropy(logits: jax.Array, shares: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
+    """Sum over classes of each one's own cross-entropy [b], for logits and shares [b, classes], in nats.
 
-    Source: Wightman et al. 2021, arXiv:2110.00476, section 3.
+    The target is 1 - label_smoothing for every class that was mixed in, whatever its share, plus label_smoothing /
+    classes everywhere (Wightman et al. 2021, arXiv:2110.00476, section 3). A share of less than a fifth does not count,
+    as in their code, timm: it can hardly be seen.
     """
-    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
+    present = (shares >= VISIBLE).astype(jnp.float32)
+    targets = optax.smooth_labels(present, label_smoothing)
     return optax.sigmoid_binary_cross_entropy(logits, targets).sum(-1)
 
 

@@ -24,6 +24,11 @@ class Mixed(NamedTuple):
     others: jax.Array
     share: jax.Array
 
+    def shares(self, classes: int) -> jax.Array:
+        """How much of each class an image shows: float32 [b, classes], 1 in all."""
+        own, other = (jax.nn.one_hot(labels, classes) for labels in (self.labels, self.others))
+        return self.share[:, None] * own + (1 - self.share)[:, None] * other
+
     def dominant(self) -> jax.Array:
         """The label [b] with the larger share: what a mixture is counted as."""
         return jnp.where(self.share >= 0.5, self.labels, self.others)

@@ -55,6 +55,7 @@ class ModelDefinition:
     training: nnx.GraphDef[ImageClassifier]
     inference: nnx.GraphDef[ImageClassifier]
     random_streams: nnx.State
+    batch_norm: BatchNorm
 
     def train(self, params: dict, batch_stats: dict, images: jax.Array, key: jax.Array) -> tuple[jax.Array, dict]:
         """Logits [b, classes] in training mode, and the new batch statistics; `key` drives dropout and its like."""
@@ -104,7 +105,11 @@ def split_model(
             "make it one of them, or a constant computed in __call__."
         )
     inference = nnx.graphdef(in_mode(model, training=False))
-    return ModelDefinition(definition, inference, streams), nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)
+    return (
+        ModelDefinition(definition, inference, streams, batch_norm),
+        nnx.to_pure_dict(params),
+        nnx.to_pure_dict(batch_stats),
+    )
 
 
 def initial_state(

@@ -58,7 +58,7 @@ def make_train_step(
     `batch` is this device's part: `image` uint8 [b, h, w, c], `label` int32 [b]. Gradients and running averages are
     averaged over the devices. `metrics` are sums over all of them (`count`, `loss`, `correct`), the global norm of
     the mean gradient (`gradient_norm`), the learning rate and the number of steps skipped so far. With `mixing`, each
-    device mixes its own images: the loss is that of both labels by their shares, and `correct` counts the one with the
+    device mixes its own images: the loss sees both labels with their shares, and `correct` counts the one with the
     larger share.
 
     A step whose loss or gradient is not finite on any device changes nothing but the counts of steps.
@@ -78,10 +78,7 @@ def make_train_step(
         parameters: dict, state: TrainState, batch_stats: dict, inputs: Mixed, key: jax.Array
     ) -> tuple[jax.Array, tuple[dict, Metrics]]:
         logits, batch_stats = model.train(parts.whole(parameters, state.params), batch_stats, inputs.images, key)
-        losses = loss(logits, inputs.labels, label_smoothing)
-        if mixing:
-            other_losses = loss(logits, inputs.others, label_smoothing)
-            losses = inputs.share * losses + (1 - inputs.share) * other_losses
+        losses = loss(logits, inputs.shares(logits.shape[-1]), label_smoothing)
         return losses.mean(), (batch_stats, _sums(logits, losses, inputs.dominant(), jnp.ones_like(losses)))
 
     gradient_of = jax.grad(loss_of, has_aux=True)
@@ -109,7 +106,10 @@ def make_train_step(
             gradients, (batch_stats, sums) = gradient_of(parameters, state, state.batch_stats, inputs, key)
         else:
             gradients, (batch_stats, sums) = accumulated(parameters, state, inputs, key)
-        gradients, batch_stats = mean_over_devices((gradients, batch_stats))
+        # Those that stay are the same on all devices, and a mean of three equal numbers may be another by a rounding.
+        moving = {} if model.batch_norm == "frozen" else parts.trained(batch_stats, frozen)
+        gradients, moving = mean_over_devices((gradients, moving))
+        batch_stats = parts.whole(moving, state.batch_stats)
         sums = lax.psum(sums, AXIS)
         norm = optax.tree.norm(gradients)
 
@@ -141,7 +141,7 @@ def make_eval_step(
 
     def eval_step(state: TrainState, batch: Batch) -> Metrics:
         logits = model.infer(state.params, state.batch_stats, normalise(batch["image"], mean, std))
-        losses = cross_entropy(logits, batch["label"])
+        losses = cross_entropy(logits, jax.nn.one_hot(batch["label"], logits.shape[-1]))
         return lax.psum(_sums(logits, losses, batch["label"], batch["weight"]), AXIS)
 
     return eval_step
