@@ -3,10 +3,12 @@
 import gc
 import importlib
 import os
+import shlex
 import sys
 
 from flaxnets.config import parse_run
 from flaxnets.errors import ConfigError, FlaxnetsError, did_you_mean
+from flaxnets.tools.launch import LAUNCHED
 from flaxnets.training.memory import keep_freed_memory
 
 # Every command but `train` is a module of flaxnets.tools, imported when it is asked for, and what it says of itself.
@@ -73,7 +75,8 @@ def _run(name: str, options: list[str], command: list[str]) -> int:
         run = parse_run(options)
         from flaxnets.run import train
 
-        return train(run, [*command, *options])
+        launched = os.environ.get(LAUNCHED)
+        return train(run, shlex.split(launched) if launched else [*command, *options])
     if name not in TOOLS:
         near = did_you_mean(name, ["train", *TOOLS])
         raise ConfigError(f"There is no command {name!r}.{near} `flaxnets --help` lists all.")

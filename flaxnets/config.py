@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from flaxnets.errors import ConfigError, did_you_mean
-from flaxnets.part import Interval, Part
+from flaxnets.part import MOST_STEPS, Interval, Part
 from flaxnets.recipe import BatchNorm, Optimizer, Schedule
 
 # What may differ between a run and its continuation: none of it changes what is computed.
@@ -41,7 +41,7 @@ class Data(Part):
     """Share of each class to test on, where a folder or an .npz file has no part for that."""
     on_error: Literal["stop", "skip"] = "stop"
     """Broken image files in a folder: stop and list them, or train without them."""
-    workers: int | None = pydantic.Field(default=None, gt=0)
+    workers: int | None = pydantic.Field(default=None, gt=0, le=1024)
     """Threads that decode images; default: the cores, up to 16."""
     batch_size: int = pydantic.Field(default=64, gt=0)
     """Images a step, over all devices."""
@@ -131,16 +131,17 @@ class Run(Part):
     weights: Path | None = None
     """Start from these weights: another run's folder, or a .safetensors, .pth or .pt file; a classifier of other
     classes starts anew."""
-    epochs: float = pydantic.Field(default=15.0, gt=0)
+    epochs: float = pydantic.Field(default=15.0, gt=0, le=1e9)
     """Passes over the training images."""
-    steps: int | None = pydantic.Field(default=None, gt=0)
+    steps: int | None = pydantic.Field(default=None, gt=0, le=MOST_STEPS)
     """Optimiser steps; in place of epochs."""
     label_smoothing: float = pydantic.Field(default=0.1, ge=0, lt=1)
     """Share of the target that is spread over all classes."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the computation; parameters are float32 always."""
     loss: Literal["cross_entropy", "binary"] = "cross_entropy"
-    """Cross-entropy over the classes, or the sum of each class's own, as in arXiv:2110.00476."""
+    """Cross-entropy over the classes, or the sum of each class's own, to which all that were mixed are present, as in
+    arXiv:2110.00476."""
     batch_norm: BatchNorm = "per_device"
     """Whose images batch norm sees: each device's, those of all devices, or none: it keeps its running averages."""
     freeze: tuple[str, ...] = ()
@@ -184,8 +185,8 @@ class Run(Part):
     @pydantic.field_validator("name")
     @classmethod
     def _is_one_folder(cls, name: str | None) -> str | None:
-        if name is not None and (name != Path(name).name or name in (".", "..")):
-            raise ValueError("a run's name is one folder, without slashes")
+        if name is not None and (name != Path(name).name or name in ("", ".", "..") or not name.isprintable()):
+            raise ValueError("a run's name is one folder, without slashes and line ends")
         return name
 
 
@@ -205,10 +206,12 @@ def load_experiment(file: Path) -> Run:
     """The run that an experiment file describes. Raises ConfigError, naming the file, for whatever is wrong in it."""
     try:
         settings = tomllib.loads(file.read_text(encoding="utf-8"))
+        if "experiment" in settings:
+            raise ConfigError("An experiment cannot start from another one; remove its key `experiment`.")
         return Run(**settings, experiment=file)
     except OSError as error:
         raise ConfigError(f"Cannot read {file}: {error.strerror}; give a TOML file to --experiment.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{file} is not TOML: {error}; mend that line.") from error
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error

@@ -111,12 +111,15 @@ def _build(
             "embedding, or more, and in_channels=1 or more."
         )
     unknown = next((option for option in options if option not in architecture.options), None)
-    if unknown:
+    if unknown is not None:
         known = ", ".join(f"{option}={default!r}" for option, default in architecture.options.items())
         raise ArchitectureError(
             f"{name} takes no option {unknown!r}.{did_you_mean(unknown, architecture.options)} "
             f"It takes {known or 'none'}."
         )
+    for option, value in options.items():
+        if isinstance(architecture.options[option], bool) and not isinstance(value, bool):  # "false" is true
+            raise ArchitectureError(f"{option} cannot be {value!r}: give {option}=True or False.")
     return architecture.build(
         num_classes=num_classes, in_channels=in_channels, dtype=dtype or jnp.float32, rngs=rngs, **options
     )

@@ -44,22 +44,24 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
     from flaxnets import models, registry
     from flaxnets.data import images, pipeline
     from flaxnets.training import computation, display, dry_run, loop, mesh, mixing, processes, programs, state
+    from flaxnets.training import folder as folders
     from flaxnets.training.checkpoint import Checkpoints
-    from flaxnets.training.folder import check_facts, choose_folder, create_folder, discard_folder, lock_folder
     from flaxnets.training.log import MetricsLog
     from flaxnets.training.skips import Skips
 
     display.show_warnings()
     registry.get(run.arch)
     processes.meet(run.distributed)
-    run, statistics_of_weights = images.decide_input(run)
+    run, statistics = images.decide_input(run)
     devices = mesh.data_mesh(run.data.batch_size)
     mesh.require_equal_parts(run.data.batch_size // devices.size, run.accumulate)
     mix = mixing.mixing_of(run.augmentation, run.data.batch_size // devices.size)
-    run_folder = Path(processes.from_first(str(choose_folder(run) if processes.is_first() else "")))
+    run_folder = Path(processes.from_first(lambda: str(folders.choose_folder(run))))
+    if run.resume:
+        statistics = folders.statistics_of(run_folder)
     cache = None if run.dry_run else programs.use_compilation_cache(run.compilation_cache)
     code = programs.loaded_files()
-    data = images.open_images(run.data, run.augmentation, run.seed, statistics_of_weights)
+    data = images.open_images(run.data, run.augmentation, run.seed, statistics)
     loaded_for_data = programs.loaded_files()  # more where the data set has to be prepared: no part of the step
 
     computed = computation.computation_of(
@@ -77,6 +79,7 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
 
     facts = {"class_names": data.class_names, "mean": data.mean, "std": data.std, "num_params": num_params}
     constants = {**settings(run), **facts, "total_steps": total_steps, **lengths}
+    facts |= {"train_count": data.train_count, "test_count": data.test_count}
     del constants["seed"]  # a part of the state
     kept = {"cache": cache, "code": code}
     train_program = programs.Program(
@@ -91,7 +94,7 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
         image = data.batch["image"]
         part = jax.ShapeDtypeStruct((image.shape[0] // devices.size, *image.shape[1:]), image.dtype)
         memory = dry_run.memory(computed.definition, shapes, part, frozen=computed.frozen, accumulate=run.accumulate)
-        shown = display.Display(total_steps, started)
+        shown = display.Display(total_steps, started, quiet=not processes.is_first())
         shown.summary(dry_run.rows(run, data, shapes, memory, frozen=computed.frozen, total_steps=total_steps))
         shown.say("\n".join(dry_run.plot(computed.rate, total_steps)))
         return 0
@@ -117,19 +120,32 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
             f"{data.test_count:,} test images, {len(data.class_names)} classes; {jax.device_count()} x {kind}"
         )
         undo = contextlib.ExitStack()  # a run that does not begin leaves nothing behind
-        if run.resume:
-            check_facts(run_folder, facts)
-        elif processes.is_first():
-            undo.callback(discard_folder, run_folder)
-            stop.on_early_exit = undo.close  # before there is a file, because a signal may come between two of them
-            create_folder(run_folder, run, {**facts, "total_steps": total_steps})
-        lock = lock_folder(run_folder) if processes.is_first() else None
+        lock = contextlib.ExitStack()
+
+        def begin() -> str:
+            """What the first process does for all."""
+            if run.resume:
+                folders.check_facts(run_folder, facts)
+            else:
+                undo.callback(folders.discard_folder, run_folder)
+                stop.on_early_exit = undo.close  # before there is a file: a signal may come between two of them
+                folders.create_folder(run_folder, run, {**facts, "total_steps": total_steps})
+            lock.enter_context(folders.lock_folder(run_folder))
+            return ""
+
+        processes.from_first(begin)
+        begun = run.resume and any((run_folder / "checkpoints").glob("[0-9]*"))  # and needs its first weights no more
         with undo, ThreadPoolExecutor(1) as background:  # compiling and drawing initial values keep a core busy each
             state_shapes = mesh.shapes(computed.state_shapes(), mesh.copied(devices))
             batch_shapes = mesh.shapes(data.batch, mesh.split(devices))
             compiling = background.submit(train_program.lower(state_shapes, batch_shapes))
             model = models.create(
-                run.arch, len(data.class_names), data.channels, run.weights, seed=run.seed, **computed.making
+                run.arch,
+                len(data.class_names),
+                data.channels,
+                None if begun else run.weights,
+                seed=run.seed,
+                **computed.making,
             )
             _, params, batch_stats = state.split_model(model)
             del model  # the first step gives its arrays away
@@ -141,7 +157,8 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
             now = checkpoints.restore_latest(now)
         stop.training_starts()
         first = int(now.step) + 1
-        shown.say(f"steps {first} to {total_steps}, in {run_folder}")
+        left = f"steps {first} to {total_steps}" if first <= total_steps else f"all {total_steps} steps are done"
+        shown.say(f"{left}, in {run_folder}")
         log = MetricsLog(run_folder, start=first - 1, writes=processes.is_first())
         if first == 1:
             log.describe(settings(run), data.train[0]["image"][:SHOWN_IMAGES])
@@ -172,8 +189,7 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
         best = checkpoints.best()
         checkpoints.close()
         log.close()
-        if lock:
-            lock.close()
+        lock.close()
         if stopped and stop.signal:
             named = [] if run.name else ["--name", run_folder.name]
             resumed = shlex.join([*command, *named, *([] if run.resume else ["--resume"])])

@@ -203,6 +203,7 @@ def test_options_are_those_of_the_build_function():
         ("mobilenet_v1", {"width": -1.0}, "width cannot be -1.0: give a number above 0, such as width=0.5."),
         ("mobilenet_v2", {"width": float("nan")}, "width cannot be nan: give a number above 0, such as width=0.5."),
         ("mobilenet_v3_large", {"width": "wide"}, "width cannot be 'wide': give a number above 0, such as width=0.5."),
+        ("cbam_resnet18", {"spatial_norm": "no"}, "spatial_norm cannot be 'no': give spatial_norm=True or False."),
         ("resnet18", {"stem": "tiny"}, "stem cannot be 'tiny': give stem='standard' or stem='small'."),
         ("mobilenet_v1", {"stem": "tiny"}, "stem cannot be 'tiny': give stem='standard' or stem='small'."),
         ("resnet18", {"padding": "valid"}, "padding cannot be 'valid': give padding='symmetric' or padding='same'."),

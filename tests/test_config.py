@@ -7,6 +7,7 @@ import pytest
 
 from flaxnets.config import Run, load_experiment, option_names, parse_run, settings
 from flaxnets.errors import ConfigError
+from flaxnets.part import in_steps
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
@@ -71,6 +72,10 @@ def test_settings_leave_out_what_changes_no_result():
         ("epochs = 0", "mine.toml: epochs cannot be 0: input should be greater than 0; change --epochs."),
         ("[data]\nimage_size = 1.5", "data.image_size cannot be 1.5: input should be a valid integer"),
         ("epochs = ", "mine.toml is not TOML: Invalid value"),
+        ("epochs = inf", "mine.toml: epochs cannot be inf: input should be a finite number; change --epochs."),
+        ("experiment = 'a.toml'", "An experiment cannot start from another one; remove its key `experiment`."),
+        ("options = { width = [1] }", "options.width cannot be [1]: input should be a valid integer"),
+        ("seed = " + 5_000 * "[", "mine.toml is not TOML: maximum recursion depth exceeded"),
     ],
 )
 def test_a_mistake_in_a_file_names_file_key_and_fix(experiment, text, message):
@@ -92,6 +97,13 @@ def test_a_missing_file_is_named(tmp_path):
         (["--data.batch-size", "-1"], "data.batch_size cannot be -1: input should be greater than 0"),
         (["--ecpochs", "3"], "There is no option '--ecpochs'. Did you mean --epochs?"),
         (["--batch-size", "3"], "There is no option '--batch-size'. Did you mean --data.batch-size"),
+        (["--epochs", "1e300"], "epochs cannot be 1e+300: input should be less than or equal to 1000000000"),
+        (["--steps", "99999999999"], "steps cannot be 99999999999: input should be less than or equal to 2147483647"),
+        (["--optimizer.peak-lr", "inf"], "optimizer.peak_lr cannot be inf: input should be a finite number"),
+        (["--augmentation.mixup", "nan"], "augmentation.mixup cannot be nan: input should be a finite number"),
+        (["--schedule.warmup", "1e400 steps"], "schedule.warmup cannot be '1e400 steps': value error, give at most"),
+        (["--name", ""], "name cannot be '': value error, a run's name is one folder"),
+        (["--name", "a\nb"], "name cannot be 'a\\nb': value error, a run's name is one folder"),
         (["--name", "a/b"], "name cannot be 'a/b': value error, a run's name is one folder, without slashes"),
     ],
 )
@@ -99,6 +111,16 @@ def test_a_mistake_in_an_option_names_the_option_and_the_fix(options, message):
     with pytest.raises(ConfigError) as error:
         parse_run(options)
     assert message in str(error.value)
+
+
+def test_durations_are_written_in_one_way():
+    for text in ("1e-05 epochs", "0.00001 epoch", "1e-05 epochs "):
+        assert parse_run(["--log-every", text]).log_every == "1e-05 epochs"
+    assert parse_run(["--log-every", "1_0e2 step"]).log_every == "1000 steps"
+
+
+def test_a_duration_beyond_all_counting_is_the_longest_run():
+    assert in_steps("1e15 epochs", steps_per_epoch=1e300, batch_size=1) == 2**31 - 1
 
 
 def test_option_names_are_those_of_experiment_files():

@@ -94,8 +94,12 @@ def test_a_run_starts_from_given_weights(flaxnets):
     for name, array in weights.items():
         if name.endswith(("kernel", "scale", "bias")) and "classifier" not in name:
             np.testing.assert_array_equal(state["params/" + name.replace(".", "/")], array)
-    said = flaxnets.refuses(*options, "--weights", "none.safetensors")
-    assert "none.safetensors" in said
+    for dry in ([], ["--dry-run"]):
+        said = flaxnets.refuses(*options, "--weights", "none.safetensors", *dry)
+        assert said.startswith("Cannot read none.safetensors: No such file")
+    (flaxnets.folder / "tiny.safetensors").unlink()  # the run has them now
+    resumed = [*options, "--weights", "tiny.safetensors", "--evaluate-every", "0.04 epochs", "--resume"]
+    assert "all 2 steps are done, in runs/tiny_net-flaxnets_digits" in flaxnets(*resumed).stdout
 
 
 def test_a_second_run_starts_from_the_averages_of_the_first_and_trains_its_last_parts(flaxnets):
@@ -169,6 +173,21 @@ def test_a_finished_run_that_is_resumed_says_so_and_changes_nothing(flaxnets):
     assert "best test accuracy" in done.stdout
     assert_same_state(final_state(folder)[1], before[0])
     assert (folder / "metrics.jsonl").read_bytes() == before[1]
+
+
+def test_a_run_does_not_continue_with_more_images(flaxnets):
+    def write(count: int) -> None:
+        pixels = np.random.default_rng(0).integers(0, 256, (count, 16, 16), np.uint8)
+        np.savez(flaxnets.folder / "some.npz", images=pixels, labels=np.arange(count) % 2)
+
+    write(40)
+    options = ["train", "--arch", "tiny_net", "--steps", 2, "--data.name", "arrays:some.npz", "--data.batch-size", 8]
+    flaxnets(*options, "--schedule.warmup", "0 steps")
+    write(60)
+    assert flaxnets.refuses(*options, "--schedule.warmup", "0 steps", "--resume") == (
+        "The data has 48 training images, and had 32 for the run in runs/tiny_net-some; bring the data back as it was, "
+        "or start a new run under another --name."
+    )
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(flaxnets):

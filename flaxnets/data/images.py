@@ -8,6 +8,7 @@ from flaxnets import registry
 from flaxnets.config import Augmentation, Data, Run
 from flaxnets.data import augmentation, check, pipeline, sources
 from flaxnets.plugin import by_channel
+from flaxnets.weights.files import require_file
 from flaxnets.weights.trained import read_run
 
 NEW_SIZE = 32  # of images for new weights, where nobody chose one
@@ -44,13 +45,15 @@ def decide_input(run: Run) -> tuple[Run, Statistics | None]:
     """A run whose image size is decided, and the mean and std of the images that its weights expect, if it has any.
 
     Weights are of most use with images as they were trained on: of their run, or of their architecture as published.
-    Raises RunFolderError or ArchitectureError where there is no such.
+    Raises RunFolderError, WeightsError or ArchitectureError where there is no such.
     """
     size, statistics = NEW_SIZE, None
     if run.weights and run.weights.is_dir():
         weights = read_run(run.weights)
         size, statistics = weights.image_size, (weights.mean, weights.std)
     elif run.weights:
+        if not run.resume:  # then the run has them
+            require_file(run.weights)
         architecture = registry.get(run.arch)
         size, statistics = architecture.image_size, (architecture.mean, architecture.std)
     data = run.data.model_copy(update={"image_size": run.data.image_size or size})

@@ -38,15 +38,18 @@ def _describe(folder: Path) -> dict[str, Any] | None:
         row = {"name": folder.name, "arch": run["arch"], "data": run["data"]["name"]}
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    total_steps = record.get("total_steps")
+    if not all(isinstance(value, str) for value in row.values()) or not isinstance(total_steps, int | None):
+        return None
     metrics = read_metrics(folder)
     step = metrics[-1]["step"] if metrics else 0
     changed = max(file.stat().st_mtime for file in folder.glob("*.json*"))
-    finished = bool(metrics) and metrics[-1]["split"] == "test" and step == record.get("total_steps")
+    finished = bool(metrics) and metrics[-1]["split"] == "test" and step == total_steps
     return {
         **row,
         "state": "running" if is_training(folder) else "done" if finished else "stopped",
         "step": step,
-        "total_steps": record.get("total_steps"),
+        "total_steps": total_steps,
         "best_accuracy": max((line["accuracy"] for line in metrics if line["split"] == "test"), default=None),
         "age_seconds": round(time.time() - changed),
     }
@@ -69,7 +72,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 200  # a pipe has no edge to wrap at
-    console.print(table)
+    console.print(table, markup=False)
 
 
 def _age(seconds: int) -> str:

@@ -12,6 +12,8 @@ import optax
 
 from flaxnets import models
 from flaxnets.config import Run
+from flaxnets.errors import ConfigError
+from flaxnets.part import MOST_STEPS
 from flaxnets.training import losses, mixing, optimizer, parts, schedules, state, step
 
 
@@ -73,6 +75,8 @@ def computation_of(
     """
     steps_per_epoch = train_count / run.data.batch_size
     total_steps = run.steps or max(1, round(run.epochs * steps_per_epoch))
+    if total_steps > MOST_STEPS:
+        raise ConfigError(f"A run of {total_steps:.3g} steps is longer than can be counted; give fewer --epochs.")
     peak = schedules.scaled_peak(run.optimizer, run.data.batch_size)
     rate = schedules.learning_rate(
         run.schedule,

@@ -1,8 +1,8 @@
 """The run folder: which one a run writes, what run.json says of it, and refusing to touch another run's."""
 
 import contextlib
+import glob
 import importlib.metadata
-import itertools
 import json
 import platform
 import subprocess
@@ -31,11 +31,11 @@ def choose_folder(run: Run) -> Path:
     data = Path(place).stem if kind in ("folder", "idx", "arrays") else run.data.name
     base = run.runs / (run.name or f"{run.arch}-{data}".replace(":", "-").replace("/", "-"))
     if run.name is None:
-        numbered = itertools.chain([base], (base.with_name(f"{base.name}-{n}") for n in itertools.count(2)))
-        taken = list(itertools.takewhile(_is_taken, numbered))
+        taken = _numbered(base)
         if not run.resume:
-            return base.with_name(f"{base.name}-{len(taken) + 1}") if taken else base
-        base = next((folder for folder in reversed(taken) if not _differences(folder, run)), base)
+            return base.with_name(f"{base.name}-{max(taken) + 1}") if taken else base
+        newest_first = (taken[number] for number in sorted(taken, reverse=True))
+        base = next((folder for folder in newest_first if not _differences(folder, run)), base)
     if run.resume and not (base / "run.json").exists():
         raise RunFolderError(f"There is no run to resume in {base}; start it without --resume.")
     if _is_taken(base):
@@ -65,30 +65,56 @@ def create_folder(folder: Path, run: Run, facts: dict[str, Any]) -> None:
         "python": platform.python_version(),
         "commit": _commit(),
     }
+    names = {str(label): name for label, name in enumerate(facts["class_names"])}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "run.json").open("x") as file:
+        try:
+            file = (folder / "run.json").open("x")
+        except FileExistsError as error:
+            raise RunFolderError(f"Another process has just begun a run in {folder}; choose another --name.") from error
+        with file:
             file.write(json.dumps(record, indent=2) + "\n")
-        names = {str(label): name for label, name in enumerate(facts["class_names"])}
         (folder / "class_indices.json").write_text(json.dumps(names, indent=2) + "\n")
-    except FileExistsError as error:
-        raise RunFolderError(f"Another process has just begun a run in {folder}; choose another --name.") from error
     except OSError as error:
+        discard_folder(folder)
         raise RunFolderError(
             f"Cannot write the run folder {folder}: {error.strerror}; choose another place by --runs."
         ) from error
 
 
 def check_facts(folder: Path, facts: dict[str, Any]) -> None:
-    """See that the data of a run that is resumed still has its classes. Raises RunFolderError where it has not."""
-    there = json.loads((folder / "run.json").read_text()).get("class_names", [])
-    here = list(facts["class_names"])
+    """See that the data of a run that is resumed still has its classes and its number of images.
+
+    Args:
+      folder: the run folder.
+      facts: `class_names`, `train_count` and `test_count` as they are now.
+
+    Raises:
+      RunFolderError: they are not those of run.json.
+    """
+    record = _record(folder)
+    fix = "bring the data back as it was, or start a new run under another --name"
+    there, here = record.get("class_names", []), list(facts["class_names"])
     if there != here:
         added, gone = (", ".join(sorted({*a} - {*b})) or "none" for a, b in ((here, there), (there, here)))
         raise RunFolderError(
-            f"The data has other classes than the run in {folder} (new: {added}; gone: {gone}); bring the data back as "
-            "it was, or start a new run under another --name."
+            f"The data has other classes than the run in {folder} (new: {added}; gone: {gone}); {fix}."
         )
+    for name, images in {"train_count": "training", "test_count": "test"}.items():
+        if record.get(name, facts[name]) != facts[name]:  # run.json of earlier versions has none
+            raise RunFolderError(
+                f"The data has {facts[name]:,} {images} images, and had {record[name]:,} for the run in {folder}; "
+                f"{fix}."
+            )
+
+
+def statistics_of(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The mean and std that the images of a run are normalised by. Raises RunFolderError where run.json is damaged."""
+    record = _record(folder)
+    try:
+        return tuple(record["mean"]), tuple(record["std"])
+    except (KeyError, TypeError) as error:
+        raise RunFolderError(f"{folder / 'run.json'} is damaged; start a new run under another --name.") from error
 
 
 def lock_folder(folder: Path) -> IO[str]:
@@ -130,6 +156,16 @@ def discard_folder(folder: Path) -> None:
         folder.rmdir()
 
 
+def _numbered(base: Path) -> dict[int, Path]:
+    """The folders BASE, BASE-2, BASE-3, ... that hold anything, by their number."""
+    found = {1: base}
+    for folder in base.parent.glob(f"{glob.escape(base.name)}-*"):
+        number = folder.name.removeprefix(f"{base.name}-")
+        if number.isdecimal():
+            found[int(number)] = folder
+    return {number: folder for number, folder in found.items() if _is_taken(folder)}
+
+
 def _is_taken(folder: Path) -> bool:
     try:
         return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
@@ -137,13 +173,20 @@ def _is_taken(folder: Path) -> bool:
         return False  # creating the folder will say what is wrong
 
 
+def _record(folder: Path) -> dict[str, Any]:
+    """What run.json says; nothing where it cannot be read."""
+    try:
+        record = json.loads((folder / "run.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
 def _differences(folder: Path, run: Run) -> list[str]:
     """`setting is X there and Y here`, for each setting in which the folder's run differs from this one."""
-    try:
-        there = json.loads((folder / "run.json").read_text())["settings"]
-    except (OSError, ValueError, KeyError, TypeError):
+    there, here = _record(folder).get("settings"), settings(run)
+    if not isinstance(there, dict):
         return ["it has no readable run.json"]
-    here = settings(run)
     return [
         f"{key} is {there.get(key)!r} there and {here.get(key)!r} here"
         for key in sorted({*there, *here})

@@ -38,11 +38,16 @@ class MetricsLog:
         self._writes = writes
         if not writes:
             return
-        temporary = file.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        os.replace(temporary, file)
-        self._lines = file.open("ab", buffering=0)
-        self._events = Events(folder / "tensorboard", start)
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        try:
+            if not file.exists() or file.read_bytes() != text.encode():
+                _replace(file, text)
+            self._lines = file.open("ab", buffering=0)
+            self._events = Events(folder / "tensorboard", start)
+        except OSError as error:
+            raise RunFolderError(
+                f"Cannot write metrics to {folder} ({error.strerror}); mend that, and continue by --resume."
+            ) from error
 
     def write(self, step: int, split: str, metrics: dict[str, float]) -> None:
         """Log metrics of the `train` or `test` split after a step."""
@@ -110,9 +115,33 @@ class MetricsLog:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl, without a last one that a kill cut short."""
+    """The lines of a run's metrics.jsonl; one that a kill cut short, or that was damaged since, is left out."""
     try:
-        text = (folder / "metrics.jsonl").read_text()
+        lines = (folder / "metrics.jsonl").read_bytes().split(b"\n")[:-1]
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    measured = [line for line in map(_measured, lines) if line]
+    if len(measured) < len(lines):
+        logger.warning("%s has %d damaged lines; left out.", folder / "metrics.jsonl", len(lines) - len(measured))
+    return measured
+
+
+def _measured(line: bytes) -> dict[str, Any] | None:
+    """What a line says, or None for one that was not written so."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    if not (isinstance(found, dict) and isinstance(found.get("step"), int) and isinstance(found.get("split"), str)):
+        return None
+    return found if found["split"] != "test" or isinstance(found.get("accuracy"), float) else None
+
+
+def _replace(file: Path, text: str) -> None:
+    temporary = file.with_suffix(".tmp")
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, file)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -2,7 +2,9 @@
 
 import os
 import sys
+import time
 import traceback
+from collections.abc import Callable
 from typing import NoReturn
 
 import jax
@@ -14,7 +16,8 @@ from flaxnets.errors import ConfigError, FlaxnetsError, ProcessError
 
 LOST_AFTER = 30  # seconds without a sign of life after which a process counts as lost
 MEET_WITHIN = 300  # seconds in which all must have started
-LONGEST_TEXT = 4096  # bytes
+LONGEST_TEXT = 16_384  # bytes
+SAY_WITHIN = 1  # second in which the others print an error that all have found
 
 
 def meet(given: Distributed) -> None:
@@ -72,12 +75,26 @@ def any_of(flag: bool) -> bool:
     return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
 
 
-def from_first(text: str) -> str:
-    """The text that the first process gives; all of them have to ask."""
+def from_first(decide: Callable[[], str]) -> str:
+    """What `decide` returns in the first process, which alone calls it; all of them have to ask.
+
+    Raises:
+      FlaxnetsError: in all of them, where `decide` raises one.
+    """
     if alone():
-        return text
-    padded = np.frombuffer(text.encode().ljust(LONGEST_TEXT), np.uint8)
-    return bytes(multihost_utils.broadcast_one_to_all(padded)).decode().rstrip()
+        return decide()
+    said, error = "", None
+    if is_first():
+        try:
+            said = "decided " + decide()
+        except FlaxnetsError as raised:
+            said, error = f"refused {raised}", raised
+    padded = np.frombuffer(said.encode()[:LONGEST_TEXT].ljust(LONGEST_TEXT, b"\0"), np.uint8)
+    said = bytes(multihost_utils.broadcast_one_to_all(padded)).rstrip(b"\0").decode(errors="ignore")
+    outcome, _, text = said.partition(" ")
+    if outcome == "refused":
+        raise error or FlaxnetsError(text)
+    return text
 
 
 def is_first() -> bool:
@@ -105,6 +122,8 @@ def leave(error: BaseException) -> NoReturn:
         traceback.print_exception(error)
     sys.stdout.flush()
     sys.stderr.flush()
+    if code == 2 and is_first():  # JAX aborts the others, with a stack trace, as soon as the first is gone
+        time.sleep(SAY_WITHIN)
     os._exit(code)
 
 

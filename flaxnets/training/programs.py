@@ -33,11 +33,12 @@ def use_compilation_cache(folder: Path) -> Path | None:
 
 def cache_folder(folder: Path) -> Path | None:
     """The folder, made if it was not there; None, with a warning, where it cannot be written."""
-    folder = folder.expanduser()
     try:
+        folder = folder.expanduser()
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        logging.getLogger(__name__).warning("No compilation cache: cannot write %s (%s).", folder, error.strerror)
+    except (OSError, RuntimeError) as error:  # the latter of a user without a home
+        reason = getattr(error, "strerror", None) or error
+        logging.getLogger(__name__).warning("No compilation cache: cannot write %s (%s).", folder, reason)
         return None
     return folder
 
@@ -169,8 +170,14 @@ def _load(file: Path) -> jax.export.Exported | None:
 
 
 def save(file: Path, content: bytes | bytearray) -> None:
-    """Write a file of the cache, all of it or nothing."""
-    handle, temporary = tempfile.mkstemp(dir=file.parent)  # a name of its own, whatever machine shares the folder
-    with os.fdopen(handle, "wb") as opened:
-        opened.write(content)
-    os.replace(temporary, file)
+    """Write a file of the cache, all of it or nothing; a cache that cannot be written costs time, nothing else."""
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=file.parent)  # a name of its own, whatever machine shares the folder
+        with os.fdopen(handle, "wb") as opened:
+            opened.write(content)
+        os.replace(temporary, file)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        logging.getLogger(__name__).warning("Cannot write the compilation cache %s: %s.", file.parent, error.strerror)

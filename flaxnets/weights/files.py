@@ -44,14 +44,20 @@ def read_weights(source: str | os.PathLike | Mapping[str, Any]) -> dict[str, np.
     try:
         return _named(source) if isinstance(source, Mapping) else _read(Path(source))
     except OSError as error:
-        raise WeightsError(
-            f"Cannot read {name}: {error.strerror}; give a .safetensors or .pth file, or a run."
-        ) from error
+        raise _unreadable(name, error) from error
     except WeightsError as error:
         raise WeightsError(f"{name} {error}") from error
     except Exception as error:  # whatever a parser makes of damaged bytes
         reason = str(error) or type(error).__name__
         raise WeightsError(f"{name} is damaged ({reason}); get it again.") from error
+
+
+def require_file(source: Path) -> None:
+    """Raise WeightsError, as `read_weights` would, where there is no file that can be read."""
+    try:
+        source.open("rb").close()
+    except OSError as error:
+        raise _unreadable(os.fspath(source), error) from error
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
@@ -65,6 +71,10 @@ def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
         raise WeightsError(f"{path} exists; choose another name, or delete it first.") from error
     except OSError as error:
         raise WeightsError(f"Cannot write {path}: {error.strerror}; choose another place.") from error
+
+
+def _unreadable(name: str, error: OSError) -> WeightsError:
+    return WeightsError(f"Cannot read {name}: {error.strerror}; give a .safetensors or .pth file, or a run.")
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

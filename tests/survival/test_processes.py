@@ -1,6 +1,7 @@
 """One run in several processes: the same losses as in one, checkpoints for any number of them, and lost processes."""
 
 import json
+import shlex
 import shutil
 import signal
 import socket
@@ -105,7 +106,7 @@ def test_launch_starts_processes_that_prepare_one_data_set_and_stop_together(fla
                 break
         rest = process.stdout.read()
     assert process.returncode == 128 + signal.SIGINT, rest
-    assert "Stopped by SIGINT after step" in rest
+    assert rest.strip().endswith(f"Resume by: flaxnets {shlex.join(command[command.index('launch') :])} --resume")
     assert json.loads((tmp_path / "runs" / "run" / "run.json").read_text())["settings"]["data.name"]
 
 
@@ -113,8 +114,10 @@ def test_a_mistake_of_the_first_process_ends_all(start, tmp_path):
     (tmp_path / "runs").write_text("a file")
     first, second = start_all(start, 2, *OPTIONS)
     first.end(2)
-    second.end(1, -signal.SIGABRT)
-    assert "Error: Cannot write the run folder" in first.stderr
+    second.end(2)
+    for process in (first, second):
+        assert process.stderr.count("Error: Cannot write the run folder") == 1
+        assert "stack trace" not in process.stderr
 
 
 def test_a_part_of_the_address_is_refused(start):

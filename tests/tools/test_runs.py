@@ -2,8 +2,10 @@
 
 import json
 
+import pytest
+
 from flaxnets.cli import main
-from flaxnets.config import Run
+from flaxnets.config import Data, Run
 from flaxnets.training.folder import create_folder, lock_folder
 from flaxnets.training.log import MetricsLog
 
@@ -38,6 +40,24 @@ def test_each_run_has_its_state_step_and_best_accuracy(tmp_path, capsys):
     assert all(0 <= row["age_seconds"] < 100 for row in rows.values())
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.split()[:1] == ["done"]]
     assert line.split()[:8] == ["done", "resnet18", "flaxnets_digits", "done", "20", "of", "20", "75.00%"]
+
+
+@pytest.mark.parametrize("damage", [{"arch": 5}, {"data": {"name": None}}, {"data": {}}, {"total_steps": "20"}])
+def test_a_damaged_folder_is_left_out_and_hides_no_other(tmp_path, capsys, damage):
+    for name in ("good", "damaged"):
+        make(tmp_path / name, (10, "test", {"accuracy": 0.75}))
+    file = tmp_path / "damaged" / "run.json"
+    record = json.loads(file.read_text())
+    record["run"] |= damage
+    file.write_text(json.dumps(record | damage))
+    assert main(["runs", str(tmp_path), "--json"]) == 0
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["good"]
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are(tmp_path, capsys):
+    create_folder(tmp_path / "run", Run(data=Data(name="folder:[/x]")), {"class_names": ["a", "b"], "total_steps": 20})
+    assert main(["runs", str(tmp_path)]) == 0
+    assert "folder:[/x]" in capsys.readouterr().out
 
 
 def test_a_folder_without_runs_says_how_to_start_one(tmp_path, capsys):

@@ -1,6 +1,8 @@
 """Run folders: a run never writes where another one lies."""
 
 import json
+import resource
+import shutil
 
 import pytest
 
@@ -39,6 +41,9 @@ def test_resume_finds_the_newest_folder_of_the_same_run(run_of):
     assert choose_folder(run_of(seed=1, resume=True)) == first
     assert choose_folder(run_of(seed=2, resume=True)) == second
     assert choose_folder(run_of(seed=2, resume=True, name=second.name)) == second
+    shutil.rmtree(first)
+    assert choose_folder(run_of(seed=2, resume=True)) == second
+    assert choose_folder(run_of(seed=1)).name == "resnet50-flaxnets_digits-3"
 
 
 def test_a_named_run_is_not_started_twice(run_of):
@@ -72,6 +77,14 @@ def test_another_runs_folder_is_refused_with_the_differences(run_of, resume):
     assert (folder / "run.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("content", ["", "[]", '{"settings": []}', '{"settings": "x"}'])
+def test_a_damaged_run_json_is_another_run(run_of, content):
+    folder = create(run_of(name="mine"))
+    (folder / "run.json").write_text(content)
+    with pytest.raises(RunFolderError, match=r"holds another run: it has no readable run\.json\."):
+        choose_folder(run_of(name="mine", resume=True))
+
+
 def test_a_folder_that_is_no_run_is_left_alone(run_of, tmp_path):
     (tmp_path / "runs" / "mine").mkdir(parents=True)
     (tmp_path / "runs" / "mine" / "thesis.txt").write_text("years of work")
@@ -96,17 +109,54 @@ def test_an_unwritable_place_is_named(run_of, tmp_path):
         create(run_of())
 
 
+def test_a_folder_that_a_full_disk_cut_short_is_taken_away_again(run_of):
+    """A limit on the size of files stands for the disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5, limits[1]))
+    try:
+        with pytest.raises(RunFolderError, match=r"Cannot write the run folder .*mine: File too large"):
+            create(run_of(name="mine"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (run_of().runs / "mine").exists()
+    create(run_of(name="mine"))
+
+
+def test_a_link_to_nowhere_is_no_run_of_another_process(run_of):
+    runs = run_of().runs
+    runs.mkdir()
+    (runs / "mine").symlink_to(runs / "nowhere")
+    with pytest.raises(RunFolderError, match=r"Cannot write the run folder .*mine: File exists; choose another place"):
+        create(run_of(name="mine"))
+
+
 def test_data_with_other_classes_does_not_continue_a_run(run_of):
     folder = create(run_of(name="mine"))
-    check_facts(folder, {"class_names": ("a", "b")})
+    images = {"train_count": 9, "test_count": 3}
+    check_facts(folder, {"class_names": ("a", "b"), **images})
     with pytest.raises(RunFolderError) as error:
-        check_facts(folder, {"class_names": ("a", "c", "d")})
+        check_facts(folder, {"class_names": ("a", "c", "d"), **images})
     assert str(error.value) == (
         f"The data has other classes than the run in {folder} (new: c, d; gone: b); bring the data back as it was, or "
         "start a new run under another --name."
     )
     with pytest.raises(RunFolderError, match=r"new: none; gone: none"):
-        check_facts(folder, {"class_names": ("b", "a")})
+        check_facts(folder, {"class_names": ("b", "a"), **images})
+
+
+def test_data_with_other_images_does_not_continue_a_run(run_of):
+    folder = choose_folder(run := run_of(name="mine"))
+    facts = {"class_names": ("a", "b"), "train_count": 1_000, "test_count": 3}
+    create_folder(folder, run, facts)
+    check_facts(folder, facts)
+    with pytest.raises(RunFolderError) as error:
+        check_facts(folder, {**facts, "train_count": 1_200})
+    assert str(error.value) == (
+        f"The data has 1,200 training images, and had 1,000 for the run in {folder}; bring the data back as it was, or "
+        "start a new run under another --name."
+    )
+    with pytest.raises(RunFolderError, match=r"has 2 test images, and had 3 for the run"):
+        check_facts(folder, {**facts, "test_count": 2})
 
 
 def test_a_folder_of_a_run_that_did_not_begin_is_taken_away_and_nothing_else(run_of):

@@ -32,6 +32,33 @@ def test_a_line_that_a_kill_cut_short_is_not_read(tmp_path):
     assert read_metrics(tmp_path / "none") == []
 
 
+@pytest.mark.parametrize(
+    "damage", [b"garbage", b"\xff\xfe", b"5", b"[]", b'{"split": "test"}', b'{"step": 3, "split": "test"}']
+)
+def test_a_damaged_line_is_left_out_with_a_warning_and_training_continues(tmp_path, caplog, damage):
+    whole = [b'{"step": 1, "split": "train"}', b'{"step": 2, "split": "test", "accuracy": 0.5}']
+    (tmp_path / "metrics.jsonl").write_bytes(b"\n".join([whole[0], damage, whole[1], b""]))
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2]
+    assert caplog.messages == [f"{tmp_path / 'metrics.jsonl'} has 1 damaged lines; left out."]
+    MetricsLog(tmp_path, start=2).close()
+    assert (tmp_path / "metrics.jsonl").read_bytes() == b"\n".join([*whole, b""])
+
+
+def test_a_full_disk_at_the_start_of_a_continued_run_is_an_error_and_loses_nothing(tmp_path):
+    content = '{"step": 1, "split": "train"}\n{"step": 2, "split": "train"}\n'
+    (tmp_path / "metrics.jsonl").write_text(content)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5, limits[1]))
+    try:
+        MetricsLog(tmp_path, start=2).close()  # nothing to drop, nothing to write
+        with pytest.raises(RunFolderError, match=r"Cannot write metrics to .* \(File too large\); mend that, and"):
+            MetricsLog(tmp_path, start=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "metrics.jsonl").read_text() == content
+    assert not (tmp_path / "metrics.tmp").exists()
+
+
 def test_a_full_disk_delays_lines_and_loses_none(tmp_path, caplog):
     """A limit on the size of files stands for the disk: the next line is torn where it is reached."""
     log = MetricsLog(tmp_path, start=0)

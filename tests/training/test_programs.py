@@ -1,12 +1,15 @@
 """Programs that are kept on disk compute the same, and are found again only where nothing has changed."""
 
+import resource
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from flaxnets.training import mesh as meshes
-from flaxnets.training.programs import Program, loaded_files, use_compilation_cache
+from flaxnets.training.programs import Program, cache_folder, loaded_files, use_compilation_cache
 
 TRACES = []
 
@@ -83,3 +86,21 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, caplog):
     (tmp_path / "file").write_text("where the folder should be")
     assert use_compilation_cache(tmp_path / "file" / "cache") is None
     assert "No compilation cache: cannot write" in caplog.text
+
+
+def test_the_cache_of_a_user_who_does_not_exist_is_done_without(caplog):
+    assert cache_folder(Path("~no-such-user/cache")) is None
+    assert "No compilation cache: cannot write ~no-such-user/cache (Could not determine home dir" in caplog.text
+
+
+def test_a_cache_that_is_full_costs_no_step(make, tmp_path, caplog):
+    """A limit on the size of files stands for the disk."""
+    program, state, batch = make
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        assert program()(state, batch)[1]["sum"] == 28
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert f"Cannot write the compilation cache {tmp_path}: File too large." in caplog.text
+    assert not list(tmp_path.iterdir())
