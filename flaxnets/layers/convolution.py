@@ -114,10 +114,12 @@ def cpu_form(image_shape: Sequence[int], kernel_shape: Sequence[int], geometry: 
         raise ConfigError(f"FLAXNETS_CONV cannot be {name!r}: set it to fast or plain, or leave it unset for fast.")
     (batch, *size, cin), (*kernel_size, _, cout) = image_shape, kernel_shape
     batch = 1 if is_symbolic_dim(batch) else batch
-    pixels = math.prod(geometry.output_size(size, kernel_size))
+    output_size = geometry.output_size(size, kernel_size)
+    pixels = math.prod(output_size)
     is_3x3 = kernel_size == [3, 3] and geometry.strides == geometry.dilation == (1, 1) and _pads_up_to(2, geometry)
     rules = (
         (name == "plain" or is_portable(), plain),
+        (min(output_size) < 1, plain),  # the kernel does not fit in: XLA gives an empty map, other forms fail
         (geometry.groups == cin > 1, shifted),  # depthwise
         (geometry.groups > 1, blocks),
         (kernel_size == [1, 1], patches),  # pointwise: a matrix product

@@ -110,6 +110,20 @@ def test_choice_by_kind_and_size(monkeypatch):
         cpu_form((1, 2, 2, 64), (3, 3, 64, 64), same)
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_kernel_larger_than_the_image_gives_an_empty_map_and_no_gradient_fails(groups):
+    images, kernel = jnp.ones((2, 1, 7, 2)), jnp.ones((4, 3, 2 // groups, 2))
+    geometry = Geometry(groups=groups)
+
+    def total(images, kernel):
+        output = convolve(images, kernel, geometry)
+        assert output.shape == (2, 0, 5, 2)
+        return output.sum()
+
+    gradients = jax.eval_shape(jax.grad(total, (0, 1)), images, kernel)
+    assert [each.shape for each in gradients] == [images.shape, kernel.shape]
+
+
 def test_second_derivatives():
     """A gradient penalty differentiates the backward pass."""
     images, kernel = jnp.linspace(-1, 1, 2 * 25 * 2).reshape(2, 5, 5, 2), jnp.linspace(-1, 2, 18).reshape(3, 3, 1, 2)
