@@ -66,16 +66,22 @@ def tfds_sources(name: str, splits: Sequence[str], data_dir: Path | None) -> lis
     channels = features[image_key].shape[-1] or 3
     decoders = {image_key: tfds.decode.SkipDecoding()}  # examples stay encoded until a loader thread wants them
     sources = []
+    held = builder.info.splits
     for split in splits:
         try:
-            records = builder.as_data_source(split, decoders=decoders)
+            is_empty = bool(held) and held[split].num_examples < 1  # below 0 where a slice ends before it begins
+            records = () if is_empty else builder.as_data_source(split, decoders=decoders)
         except (AssertionError, KeyError, NotImplementedError, ValueError) as error:
-            if isinstance(error, NotImplementedError) or not builder.info.splits:  # files of another format, or none
+            if isinstance(error, NotImplementedError) or not held:  # files of another format, or none
                 raise DataError(_not_prepared(name, data_dir or _default_folder())) from error
             raise DataError(
-                f"Data set {name!r} has no split {split!r}: it has {', '.join(builder.info.splits)}; "
+                f"Data set {name!r} has no split {split!r}: it has {', '.join(held)}; "
                 "choose by --data.train and --data.test."
             ) from error
+        if is_empty:
+            raise DataError(
+                f"Split {split!r} of data set {name!r} is empty; choose another by --data.train or --data.test."
+            )
         sources.append(
             Source(
                 examples=_Examples(records, image_key, label_key, f"{name}, {split}"),
@@ -138,8 +144,10 @@ def _builder(name: str, data_dir: Path | None) -> Any:
             f"No data set named {name!r}.{did_you_mean(name.split(':')[0], known)} Names are those of TensorFlow "
             f"Datasets, or of data sets already prepared in {where}."
         ) from error
-    except (ValueError, AssertionError, ImportError) as error:
-        raise DataError(f"Data set {name!r} cannot be used: {error}. Choose another by --data.name.") from error
+    except (ValueError, TypeError, AssertionError, ImportError) as error:  # of some names, with the grammar of names
+        raise DataError(
+            f"Data set {name!r} cannot be used: {_first_line(error)}. Choose another by --data.name."
+        ) from error
     if not builder.is_prepared() and builder.name == FlaxnetsDigits.name:
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of downloads; there are none

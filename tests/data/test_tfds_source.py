@@ -123,8 +123,20 @@ def test_preparing_without_tensorflow_says_how_to_get_it(tmp_path, monkeypatch):
         ("photo_corner", "train", r"No data set named 'photo_corner'\. Did you mean photo_corners"),
         ("cifar10", "train", r"'cifar10' is not prepared as array_record in .*; run: flaxnets prepare cifar10 --dir /"),
         ("photo_corners", "trian", r"no split 'trian': it has train, validation; choose by --data\.train"),
-        ("photo_corners", "train[:0]", r"no split 'train\[:0\]': it has train, validation; choose by --data\.train"),
+        ("photo_corners", "train[:0]", r"'train\[:0\]' of .*'photo_corners' is empty; choose another by --data\.train"),
+        (
+            "photo_corners",
+            "train[5:3]",
+            r"'train\[5:3\]' of .*'photo_corners' is empty; choose another by --data\.train",
+        ),
         ("no_images", "train", r"does not pair one image with one class label; choose another by --data\.name"),
+        ("cifar10/x=1", "train", r"'cifar10/x=1' cannot be used: .*argument 'x'\. Choose another by --data\.name\.$"),
+        (
+            "a b",
+            "train",
+            r"'a b' cannot be used: Parsing builder name string a b failed\. Choose another by --data\.name",
+        ),
+        ("", "train", r"'' cannot be used: .* Choose another by --data\.name"),
         ("flaxnets_digits:7.0.0", "train", r"'flaxnets_digits:7.0.0' cannot be used: .*only: 1\.0\.0.*--data\.name"),
     ],
 )
