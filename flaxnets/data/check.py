@@ -1,4 +1,4 @@
-"""Which images are broken: found before training, and remembered by size and time of change."""
+"""Which images are broken: found before training; sound ones are remembered by size and time of change."""
 
 import contextlib
 import dataclasses
@@ -30,23 +30,24 @@ def usable(sources: Sequence[Source], on_error: Literal["stop", "skip"]) -> list
 
 
 def broken(source: Source) -> dict[int, str]:
-    """What is wrong, by the index of the example; all cores read and decode every image, cached for files."""
+    """What is wrong, by the index of the example; all cores read and decode every image.
+
+    Of files, those are passed over that were sound and have not changed. Others are looked at each time: what was wrong
+    may have been a permission or a disk.
+    """
     examples = source.examples
     if not isinstance(examples, FileExamples):
         return _decode_all(source, range(len(examples)))
-    cache_file = _cache_file(os.path.commonpath(examples.files))
-    known = _read_cache(cache_file)
+    root = os.path.commonpath(examples.files)
+    sound = _read_cache(root)
     stamps = [_stamp(file) for file in examples.files]
-    unknown = [
-        i for i, file in enumerate(examples.files) if stamps[i] is None or known.get(file, [None])[0] != stamps[i]
-    ]
+    unknown = [i for i, file in enumerate(examples.files) if stamps[i] is None or sound.get(file) != stamps[i]]
     if len(unknown) > MANY:
         logging.getLogger(__name__).warning("Checking %s images once; the result is kept.", f"{len(unknown):,}")
     found = _decode_all(source, unknown)
-    if unknown:
-        known |= {examples.files[i]: [stamps[i], found.get(i)] for i in unknown}
-        _write_cache(cache_file, known)
-    return {i: known[file][1] for i, file in enumerate(examples.files) if known[file][1]}
+    if len(found) < len(unknown):
+        _write_cache(root, sound | {examples.files[i]: stamps[i] for i in unknown if i not in found})
+    return found
 
 
 def name(source: Source, index: int) -> str:
@@ -112,18 +113,19 @@ def _cache_file(root: str) -> Path:
     return folder / (hashlib.sha256(os.fsencode(os.path.abspath(root))).hexdigest()[:16] + ".json")
 
 
-def _read_cache(file: Path) -> dict[str, list]:
-    """`{file: [stamp, problem or None]}`; a cache that cannot be read is none."""
-    with contextlib.suppress(OSError, ValueError):
-        known = json.loads(file.read_text())
-        if isinstance(known, dict):
-            return known
+def _read_cache(root: str) -> dict[str, list[int] | None]:
+    """`{file: stamp}` of sound files; a cache that cannot be read is none."""
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # the last where there is no home folder
+        sound = json.loads(_cache_file(root).read_text())
+        if isinstance(sound, dict):
+            return sound
     return {}
 
 
-def _write_cache(file: Path, known: dict[str, list]) -> None:
-    with contextlib.suppress(OSError):  # the next start checks again
+def _write_cache(root: str, sound: dict[str, list[int] | None]) -> None:
+    with contextlib.suppress(OSError, RuntimeError):  # the next start checks again
+        file = _cache_file(root)
         file.parent.mkdir(parents=True, exist_ok=True)
         new = file.with_suffix(f".{os.getpid()}")
-        new.write_text(json.dumps(known))
+        new.write_text(json.dumps(sound))
         new.replace(file)

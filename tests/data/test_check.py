@@ -91,6 +91,26 @@ def test_a_file_is_checked_again_only_when_it_changes(folder, monkeypatch):
     assert len(decoded) == 41
 
 
+def test_a_file_that_could_not_be_read_for_a_while_is_sound_again(folder, monkeypatch):
+    train, _ = sources(folder)
+
+    def read(examples, index):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FileExamples, "__getitem__", read)
+        assert check.broken(train) == dict.fromkeys(range(20), "Permission denied")
+    assert check.broken(train) == {}
+
+
+def test_without_a_home_folder_there_is_no_cache(folder, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "~no-such-user/cache")  # as "~" is, for a user without home
+    monkeypatch.chdir(folder.parent)
+    break_some(folder)
+    assert len(check.broken(sources(folder)[0])) == 4
+    assert [path.name for path in folder.parent.iterdir()] == ["data"]
+
+
 def test_a_cache_that_cannot_be_written_changes_nothing(folder):
     (folder.parent / "cache").write_text("a file where the folder should be")
     break_some(folder)
