@@ -1,16 +1,18 @@
 """`folder:PATH`: image files in a folder a class."""
 
 import dataclasses
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flaxnets.data.sources import Source, hold_out
+from flaxnets.data.sources import Source, split_by_class
 from flaxnets.errors import DataError, did_you_mean, printable
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 TEST_NAMES = {"test": ("test", "val", "validation", "valid")}  # what the default may be called
+PART_NAMES = {"train", "training", "testing", *TEST_NAMES["test"]}  # in any case; classes are hardly called so
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +48,21 @@ def folder_sources(path: str, train: str, test: str, holdout: float) -> tuple[So
     Raises:
       DataError: the folders cannot be read, or are not what an image classifier needs.
     """
-    root = Path(path).expanduser()
+    root = Path(path)
     splits = _folders(root)
     train_root = root / train if train in splits else root
     if train != "train" and train not in splits:
         near = did_you_mean(train, splits)
         raise DataError(f"There is no folder {train!r} in {printable(root)}.{near} Choose one by --data.train.")
+    test_name = next((name for name in TEST_NAMES.get(test, (test,)) if name in splits), None)
+    if train_root == root or (test == "test" and not test_name):
+        # Classes have their images in them; a part has a folder a class.
+        missed = [name for name in splits if name.lower() in PART_NAMES and name != train and _folders(root / name)]
+        if missed:
+            raise DataError(
+                f"{printable(root)} holds {', '.join(missed)}, by name and content no classes but parts to train or "
+                "test on; choose them by --data.train and --data.test, or rename them."
+            )
     class_names = _folders(train_root)
     if len(class_names) < 2:
         raise DataError(
@@ -65,16 +76,14 @@ def folder_sources(path: str, train: str, test: str, holdout: float) -> tuple[So
             f"In {printable(train_root)}, there is no image in {', '.join(empty)}; images end in "
             f"{', '.join(EXTENSIONS)}. Add some, or remove the folder."
         )
-    test_name = next((name for name in TEST_NAMES.get(test, (test,)) if name in splits), None)
     if train_root != root and test_name:
         parts = [(files, labels), _files_of(root / test_name, class_names)]
         if not parts[1][0]:
             raise DataError(f"There is no image in {printable(root / test_name)}; choose another by --data.test.")
     elif test == "test":
         names = [os.fsencode(os.path.relpath(file, train_root)) for file in files]
-        parts = [([files[i] for i in part], [labels[i] for i in part]) for part in hold_out(labels, names, holdout)]
-        if not parts[1][0]:
-            raise DataError(f"Each class of {printable(root)} has one image; add some to test on.")
+        indices = split_by_class(root, labels, names, holdout)
+        parts = [([files[i] for i in part], [labels[i] for i in part]) for part in indices]
     else:
         near = did_you_mean(test, splits)
         raise DataError(f"There is no folder {test!r} in {printable(root)}.{near} Choose one by --data.test.")
@@ -95,7 +104,7 @@ def _files_of(root: Path, class_names: list[str]) -> tuple[list[str], list[int]]
         )
     files, labels = [], []
     for label, name in enumerate(class_names):
-        found = sorted(images_in(root / name), key=os.fsencode) if (root / name).is_dir() else []
+        found = sorted(images_in(root / name, root), key=os.fsencode) if (root / name).is_dir() else []
         files += found
         labels += [label] * len(found)
     return files, labels
@@ -105,7 +114,7 @@ def _folders(folder: Path) -> list[str]:
     """Names of the folders in a folder, sorted by their bytes, without hidden ones."""
     try:
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+            names = [entry.name for entry in entries if _is_folder(entry) and not entry.name.startswith(".")]
     except OSError as error:
         raise DataError(
             f"Cannot read the folder {printable(folder)}: {error.strerror}; give one that you may read after folder:."
@@ -113,12 +122,13 @@ def _folders(folder: Path) -> list[str]:
     return sorted(names, key=os.fsencode)
 
 
-def images_in(folder: Path) -> Iterator[str]:
+def images_in(folder: Path, outside: Path | None = None) -> Iterator[str]:
     """Image files in a folder and those within it, by their names, without hidden ones.
 
-    Links are followed, to no folder twice: they may run in circles. Raises DataError where a folder cannot be read.
+    Links are followed, to no folder twice: they may run in circles; nor to `outside`, in which the folder is one of
+    several. Raises DataError where a folder cannot be read.
     """
-    waiting, seen = [folder], {_identity(folder.parent)}
+    waiting, seen = [folder], {_identity(outside)} if outside else set()
     while waiting:
         here = waiting.pop()
         if _identity(here) in seen:
@@ -127,8 +137,24 @@ def images_in(folder: Path) -> Iterator[str]:
         waiting += [here / name for name in reversed(_folders(here))]
         with os.scandir(here) as entries:
             for entry in sorted(entries, key=lambda entry: os.fsencode(entry.name)):
-                if entry.name.lower().endswith(EXTENSIONS) and not entry.name.startswith(".") and not entry.is_dir():
+                if entry.name.lower().endswith(EXTENSIONS) and not entry.name.startswith(".") and _is_file(entry):
                     yield entry.path
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return False  # a link to itself
+
+
+def _is_file(entry: os.DirEntry) -> bool:
+    """Whether an entry is a file, or a link to one or to nothing: that is broken. Reading a pipe would never end."""
+    if not entry.is_symlink():
+        return entry.is_file()
+    return os.path.isfile(entry.path) or not os.path.exists(entry.path)
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -2,12 +2,14 @@
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from flaxnets.config import Data
+from flaxnets.errors import DataError, printable
 
 
 class Examples(Protocol):
@@ -44,6 +46,7 @@ def open_sources(data: Data) -> tuple[Source, Source]:
       DataError: there is no such data set or split, or it is not what an image classifier needs.
     """
     kind, _, place = data.name.partition(":")
+    place = os.path.expanduser(place)  # which shells do not do after a colon
     if kind == "folder":
         from flaxnets.data.folder import folder_sources
 
@@ -77,3 +80,13 @@ def hold_out(
         if len(members) > 1:
             held[members[: max(1, min(round(fraction * len(members)), len(members) - 1))]] = True
     return np.flatnonzero(~held).tolist(), np.flatnonzero(held).tolist()
+
+
+def split_by_class(
+    where: object, labels: Sequence[int] | np.ndarray, names: Sequence[bytes], fraction: float
+) -> tuple[list[int], list[int]]:
+    """`hold_out` for a data set that is `where`. Raises DataError where nothing can be held out."""
+    train, test = hold_out(labels, names, fraction)
+    if not test:
+        raise DataError(f"Each class of {printable(where)} has one image; add some to test on.")
+    return train, test

@@ -1,7 +1,10 @@
 """Folders of images, idx files and arrays: what is read from them, and what is said of those that do not fit."""
 
 import gzip
+import io
 import os
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from PIL import Image
 
 from flaxnets.config import Data
 from flaxnets.data import pixels
+from flaxnets.data.folder import images_in
 from flaxnets.data.sources import hold_out, open_sources
 from flaxnets.errors import DataError
 
@@ -88,11 +92,38 @@ def test_any_name_any_case_and_links_that_run_in_circles(split):
     (cat / "more" / "round").symlink_to(cat)
     (cat / "up").symlink_to(split / "train")
     (cat / "linked").symlink_to(split / "val" / "cat")
+    (split / "train" / "self").symlink_to("self")
+    os.mkfifo(cat / "pipe.png")  # who reads it waits for ever
+    (cat / "piped.png").symlink_to("pipe.png")
     train, _ = open_folder(split)
     assert train.class_names == ("cat", "dog")
     assert np.bincount(train.examples.labels).tolist() == [4 + 1 + 3 + 2, 4]
     (example,) = [train.examples[i] for i, file in enumerate(train.examples.files) if file.endswith(odd)]
     assert example["name"].endswith(r"caf\udce9\n\udcff.JPeG")
+
+
+def test_a_folder_is_looked_through_however_it_is_called(split, monkeypatch):
+    monkeypatch.chdir(split / "train" / "cat")
+    for name, count in ((".", 4), ("..", 8), ("../../val", 4), ("../cat/..", 8)):
+        assert len(list(images_in(Path(name)))) == count, name
+
+
+def test_parts_by_other_names_are_chosen_and_else_neither_overlooked_nor_classes(split):
+    (split / "val").rename(split / "Testing")
+    with pytest.raises(DataError, match=r"holds Testing, by name and content no classes but parts .* --data\.test, or"):
+        open_folder(split)
+    assert len(open_folder(split, test="Testing")[1].examples) == 4
+    (split / "train").rename(split / "Train")
+    with pytest.raises(DataError, match="holds Testing, Train, by name and content no classes but parts to train or"):
+        open_folder(split)
+    train, test = open_folder(split, train="Train", test="Testing")
+    assert (len(train.examples), len(test.examples), train.class_names) == (8, 4, ("cat", "dog"))
+
+
+def test_a_class_may_be_called_like_a_part(tmp_path):
+    write_images(tmp_path / "Train", 4)
+    write_images(tmp_path / "Tram" / "old", 4)
+    assert open_folder(tmp_path)[0].class_names == ("Train", "Tram")
 
 
 @pytest.mark.parametrize(
@@ -102,6 +133,11 @@ def test_any_name_any_case_and_links_that_run_in_circles(split):
             lambda path: None,
             {"name": "folder:/none"},
             r"^Cannot read the folder /none: No such file .* after folder:\.$",
+        ),
+        (
+            lambda path: None,
+            {"name": "folder:~no-such-user/x"},
+            r"^Cannot read the folder ~no-such-user/x: No such file .* after folder:\.$",
         ),
         (lambda path: (path / "train" / "empty").mkdir(), {}, "there is no image in empty; .*Add some, or remove"),
         (
