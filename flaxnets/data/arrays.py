@@ -1,12 +1,11 @@
 """Images that are arrays already: `arrays:FILE.npz`, and what every source of pixels shares."""
 
 import dataclasses
-import zipfile
 from typing import Any
 
 import numpy as np
 
-from flaxnets.data.sources import Source, hold_out
+from flaxnets.data.sources import Source, split_by_class
 from flaxnets.errors import DataError
 
 
@@ -39,19 +38,30 @@ def array_sources(file: str, holdout: float) -> tuple[Source, Source]:
     """
     try:
         with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as arrays:
-            held = {name: arrays[name] for name in ("images", "labels", "class_names") if name in arrays}
+            held = {name: np.asarray(arrays[name]) for name in ("images", "labels", "class_names") if name in arrays}
     except OSError as error:
         raise DataError(f"Cannot read {file}: {error.strerror or error}; give an .npz file after arrays:.") from error
-    except (ValueError, EOFError, zipfile.BadZipFile, TypeError, AttributeError) as error:
+    except MemoryError as error:
+        raise DataError(f"{file} is damaged or larger than the memory; write it anew, with fewer images.") from error
+    except Exception as error:  # of damaged bytes, numpy, zipfile and zlib raise what they come upon
         raise DataError(f"{file} is no .npz file of plain arrays; write it by numpy.savez.") from error
     if not {"images", "labels"} <= held.keys():
         raise DataError(f"{file} lacks images or labels; write it by numpy.savez(file, images=..., labels=...).")
     images, labels = checked(held["images"], held["labels"], file)
-    names = held.get("class_names", np.arange(labels.max() + 1))
-    if labels.max() >= len(names):
-        raise DataError(f"{file} has the label {labels.max()} and {len(names)} class names; give a name to each label.")
-    parts = hold_out(labels, [str(index).encode() for index in range(len(labels))], holdout)
-    class_names = tuple(map(str, names))
+    most = int(labels.max())
+    if "class_names" not in held and most >= len(labels):
+        raise DataError(
+            f"{file} has the label {most} and {len(labels)} images; number the classes from 0 on, without gaps."
+        )
+    names = held.get("class_names", np.arange(most + 1))
+    if names.ndim != 1:
+        raise DataError(
+            f"The class_names of {file} are {names.dtype} {list(names.shape)}; they have to be strings [classes]."
+        )
+    if most >= len(names):
+        raise DataError(f"{file} has the label {most} and {len(names)} class names; give a name to each label.")
+    parts = split_by_class(file, labels, [str(index).encode() for index in range(len(labels))], holdout)
+    class_names = tuple(name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in names)
     train, test = (
         Source(
             ArrayExamples(images[part], labels[part], f"{file}, {split}"), class_names, images.shape[3], mirrors=False

@@ -1,6 +1,7 @@
 """`idx:PATH`: a folder with the four files of MNIST and its relatives, gzipped or not."""
 
 import gzip
+import os
 import zlib
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def _read(folder: str, name: str, dimensions: int) -> np.ndarray:
     """The array in one file. Its header is 0, 0, type, number of dimensions, then each as 4 bytes, largest first."""
     # As published, and as some archives unpack them.
     names = [f"{name}{mark}idx{dimensions}-ubyte{end}" for mark in "-." for end in ("", ".gz")]
-    file = next((path for path in (Path(folder, each) for each in names) if path.exists()), None)
+    file = next((path for path in (Path(folder, each) for each in names) if os.path.exists(path)), None)
     if file is None:
         raise DataError(f"There is no {names[0]} or {names[1]} in {folder}; give the folder of the files after idx:.")
     try:

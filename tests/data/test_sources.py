@@ -200,6 +200,21 @@ def test_idx_files_that_do_not_fit_are_refused(tmp_path, damage, message):
         open_sources(Data(name=f"idx:{tmp_path}"))
 
 
+def test_a_name_too_long_for_a_folder_is_refused():
+    with pytest.raises(
+        DataError, match=r"There is no train-images-idx3-ubyte .* give the folder of the files after idx:"
+    ):
+        open_sources(Data(name=f"idx:{300 * 'a'}"))
+
+
+def test_a_tilde_stands_for_the_home_folder(split, monkeypatch):
+    monkeypatch.setenv("HOME", str(split))
+    write_idx(split, IMAGES, LABELS)
+    np.savez(split / "a.npz", images=IMAGES, labels=LABELS)
+    for name, count in (("folder:~", 8), ("idx:~", 30), ("arrays:~/a.npz", 24)):
+        assert len(open_sources(Data(name=name))[0].examples) == count
+
+
 def test_an_npz_file_is_split_by_class(tmp_path):
     np.savez(tmp_path / "a.npz", images=IMAGES, labels=LABELS, class_names=["a", "b", "c"])
     train, test = open_sources(Data(name=f"arrays:{tmp_path / 'a.npz'}", holdout=0.2))
@@ -207,6 +222,20 @@ def test_an_npz_file_is_split_by_class(tmp_path):
     assert np.bincount(test.examples.labels).tolist() == [2, 2, 2]
     seen = {source.examples[i]["image"].tobytes() for source in (train, test) for i in range(len(source.examples))}
     assert seen == {image.tobytes() for image in IMAGES}
+
+
+@pytest.mark.parametrize("labels", [np.arange(256, dtype=np.uint8), np.arange(128, dtype=np.int8)])
+def test_labels_may_fill_their_type(tmp_path, labels):
+    labels = np.repeat(labels, 2)
+    np.savez(tmp_path / "a.npz", images=np.zeros((len(labels), 2, 2), np.uint8), labels=labels)
+    train, _ = open_sources(Data(name=f"arrays:{tmp_path / 'a.npz'}"))
+    assert train.class_names == tuple(map(str, range(len(labels) // 2)))
+
+
+def test_class_names_may_be_bytes(tmp_path):
+    names = np.array(["a", "bé", "c"])
+    np.savez(tmp_path / "a.npz", images=IMAGES, labels=LABELS, class_names=np.char.encode(names, "utf-8"))
+    assert open_sources(Data(name=f"arrays:{tmp_path / 'a.npz'}"))[0].class_names == ("a", "bé", "c")
 
 
 @pytest.mark.parametrize(
@@ -218,6 +247,19 @@ def test_an_npz_file_is_split_by_class(tmp_path):
         ({"images": IMAGES, "labels": LABELS.astype(int) - 1}, "has the label -1; labels have to count from 0 on"),
         ({"images": IMAGES, "labels": 0 * LABELS}, "All labels of .* are 0; a classifier needs images of two"),
         ({"images": IMAGES, "labels": LABELS, "class_names": ["a"]}, "has the label 2 and 1 class names; give a name"),
+        (
+            {"images": IMAGES, "labels": LABELS, "class_names": "abc"},
+            r"class_names of .* are <U3 \[\]; they have to be strings \[classes\]\.",
+        ),
+        (
+            {"images": IMAGES, "labels": LABELS.astype(int) * 50},
+            "has the label 100 and 30 images; number the classes from",
+        ),
+        (
+            {"images": IMAGES, "labels": LABELS.astype(int) << 61},
+            "has the label 4611686018427387904 and 30 images; number",
+        ),
+        ({"images": IMAGES[:3], "labels": LABELS[:3]}, "Each class of .* has one image; add some to test on"),
         ({"images": IMAGES, "labels": np.array([{}] * 30)}, "is no .npz file of plain arrays; write it by numpy.savez"),
     ],
 )
@@ -227,9 +269,31 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path, arrays, message):
         open_sources(Data(name=f"arrays:{tmp_path / 'a.npz'}"))
 
 
-@pytest.mark.parametrize("content", [None, b"", b"PK\3\4 no zip", b"\x93NUMPY"])
+def npz(header: bytes) -> bytes:
+    """An .npz file whose images have such a header and nothing else."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("images.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        b"",
+        b"PK\3\4 no zip",
+        b"\x93NUMPY",
+        npz(b"((("),
+        npz(b"{'descr': '|u1', 'fortran_order': False, 'shape': (10000000000000000,)}"),
+        npz(b"")[:40] + b"\xff" + npz(b"")[41:],  # where the compressed bytes begin
+    ],
+)
 def test_a_file_that_is_no_npz_is_refused(tmp_path, content):
     if content is not None:
         (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(DataError, match=r"Cannot read .*No such file.*after arrays:|is no \.npz file of plain arrays"):
+    with pytest.raises(
+        DataError,
+        match=r"Cannot read .*No such file.*after arrays:|is no \.npz file of plain arrays|is damaged or larger than",
+    ):
         open_sources(Data(name=f"arrays:{tmp_path / 'a.npz'}"))
