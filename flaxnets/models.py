@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from flaxnets import registry
-from flaxnets.errors import ArchitectureError, WeightsError, did_you_mean
+from flaxnets.errors import ArchitectureError, WeightsError
 from flaxnets.plugin import ImageClassifier
 from flaxnets.weights.files import read_weights
 from flaxnets.weights.layouts import match, sizes
@@ -110,13 +110,7 @@ def _build(
             f"A model cannot have {num_classes} classes and {in_channels} input channels; give num_classes=0 for the "
             "embedding, or more, and in_channels=1 or more."
         )
-    unknown = next((option for option in options if option not in architecture.options), None)
-    if unknown is not None:
-        known = ", ".join(f"{option}={default!r}" for option, default in architecture.options.items())
-        raise ArchitectureError(
-            f"{name} takes no option {unknown!r}.{did_you_mean(unknown, architecture.options)} "
-            f"It takes {known or 'none'}."
-        )
+    registry.check_options(name, options)
     for option, value in options.items():
         if isinstance(architecture.options[option], bool) and not isinstance(value, bool):  # "false" is true
             raise ArchitectureError(f"{option} cannot be {value!r}: give {option}=True or False.")

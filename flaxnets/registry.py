@@ -7,6 +7,7 @@ import importlib.machinery
 import importlib.util
 import re
 from collections import Counter
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,6 +103,17 @@ def find(name: str) -> Entry:
 def get(name: str) -> "Architecture":
     """The architecture called `name` or `distribution:name`; imports its plugin. Raises ArchitectureError."""
     return find(name).load()
+
+
+def check_options(name: str, options: Iterable[str]) -> None:
+    """Raise ArchitectureError where the architecture called `name` takes no such option."""
+    takes = get(name).options
+    unknown = next((option for option in options if option not in takes), None)
+    if unknown is not None:
+        known = ", ".join(f"{option}={default!r}" for option, default in takes.items())
+        raise ArchitectureError(
+            f"{name} takes no option {unknown!r}.{did_you_mean(unknown, takes)} It takes {known or 'none'}."
+        )
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -63,7 +63,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     from flaxnets.summaries import summary
     from flaxnets.tools import contestants
 
-    taken = read_options(arguments.options)
+    taken = read_options(arguments.options, arguments.arch)
     size = arguments.image_size or registry.get(arguments.arch).image_size
     macs = summary(arguments.arch, size, **taken).macs * (3 if arguments.mode == "train" else 1)
     work = (size, arguments.batch, arguments.mode)

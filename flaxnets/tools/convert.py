@@ -33,7 +33,7 @@ def main(options: list[str], description: str) -> int:
     layout = architecture.layouts.get(label)
 
     tensors = read_weights(arguments.source)
-    taken = read_options(arguments.options)
+    taken = read_options(arguments.options, arguments.arch)
     num_classes, in_channels = models.sizes_of(arguments.arch, tensors, **taken)
     model = models.abstract(arguments.arch, num_classes, in_channels, **taken)
     arrays = match(model, tensors, architecture.layouts, arguments.arch)

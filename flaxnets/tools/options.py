@@ -5,6 +5,7 @@ import ast
 from pathlib import Path
 from typing import Any
 
+from flaxnets import registry
 from flaxnets.config import Data, Run
 from flaxnets.errors import ConfigError
 
@@ -19,11 +20,18 @@ def add_options(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def read_options(words: list[str]) -> dict[str, Any]:
-    """Names and values, which are numbers, True, False or words. Raises ConfigError where a value is missing."""
+def read_options(words: list[str], arch: str) -> dict[str, Any]:
+    """Names and values, which are numbers, true, false or words, of the options of an architecture.
+
+    Raises:
+      ConfigError: a value is missing.
+      ArchitectureError: there is no such architecture, or it takes no such option.
+    """
     if len(words) % 2:
         raise ConfigError(f"--options has no value for {words[-1]!r}; give NAME VALUE, such as width 0.5.")
-    return {name: _value(word) for name, word in zip(words[::2], words[1::2], strict=True)}
+    options = {name: _value(word) for name, word in zip(words[::2], words[1::2], strict=True)}
+    registry.check_options(arch, options)  # here, because functions that take them have parameters of their own
+    return options
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +68,8 @@ def check_inference(arguments: argparse.Namespace) -> None:
 
 
 def _value(word: str) -> Any:
+    if word.lower() in ("true", "false"):  # in any case: the word "false" would count as true
+        return word.lower() == "true"
     try:
         return ast.literal_eval(word)
     except (ValueError, SyntaxError):

@@ -21,7 +21,8 @@ def main(options: list[str], description: str) -> int:
     add_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args(options)
-    found = summary(arguments.name, arguments.image_size, arguments.batch, **read_options(arguments.options))
+    taken = read_options(arguments.options, arguments.name)
+    found = summary(arguments.name, arguments.image_size, arguments.batch, **taken)
     if arguments.json:
         rows = [row._asdict() for row in found.rows]
         print(json.dumps({**dataclasses.asdict(found), "rows": rows}, indent=2))
@@ -29,8 +30,8 @@ def main(options: list[str], description: str) -> int:
         console = Console(highlight=False)
         if not console.is_terminal:
             console.width = 160  # a pipe has no edge to wrap at
-        console.print(_table(found.rows, console.width))
-        console.print(_totals(found))
+        console.print(_table(found.rows, console.width), markup=False)
+        console.print(_totals(found), markup=False)
     return 0
 
 

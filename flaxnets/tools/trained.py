@@ -92,13 +92,13 @@ def _open(source: str, arguments: argparse.Namespace, fold: bool, untrained: boo
         raise ConfigError(f"--image-size cannot be {arguments.image_size}; give a whole number above 0.")
     if arguments.centre_crop is not None and not 0 < arguments.centre_crop <= 1:
         raise ConfigError(f"--centre-crop cannot be {arguments.centre_crop}; give a share above 0, at most 1.")
-    path, options = Path(source), read_options(arguments.options)
+    path = Path(source)
     if path.is_dir():
         opened = _of_run(source)
     elif path.is_file() or path.suffix in FILES:
-        opened = _of_file(source, arguments.arch, options, arguments.classes)
+        opened = _of_file(source, arguments)
     else:
-        opened = _of_architecture(source, options, untrained)
+        opened = _of_architecture(source, arguments, untrained)
     view = opened.view
     if arguments.centre_crop:
         view = view.model_copy(update={"crop": "random_resized", "centre_crop": arguments.centre_crop})
@@ -130,13 +130,15 @@ def _of_run(source: str) -> Trained:
     )
 
 
-def _of_file(source: str, arch: str | None, options: dict[str, Any], names: Path | None) -> Trained:
+def _of_file(source: str, arguments: argparse.Namespace) -> Trained:
     from flaxnets import models
     from flaxnets.weights.files import read_weights
 
     tensors = read_weights(source)
+    arch, names = arguments.arch, arguments.classes
     if not arch:
         raise ConfigError(f"{source} does not say which network its weights are of; add --arch NAME.")
+    options = read_options(arguments.options, arch)
     num_classes, channels = models.sizes_of(arch, tensors, **options)
     if channels not in (1, 3):
         raise WeightsError(
@@ -147,7 +149,7 @@ def _of_file(source: str, arch: str | None, options: dict[str, Any], names: Path
     return _published(source, arch, options, model, class_names, channels)
 
 
-def _of_architecture(source: str, options: dict[str, Any], untrained: bool) -> Trained:
+def _of_architecture(source: str, arguments: argparse.Namespace, untrained: bool) -> Trained:
     from flaxnets import models, registry
 
     try:
@@ -164,6 +166,7 @@ def _of_architecture(source: str, options: dict[str, Any], untrained: bool) -> T
             f"{source} is an architecture without weights, whose answers would be random; give a run folder, or a "
             f"weights file and --arch {source}."
         )
+    options = read_options(arguments.options, source)
     logging.getLogger("flaxnets").warning("%s has random weights: shapes are right, values mean nothing.", source)
     return _published(source, source, options, models.create(source, **options), tuple(map(str, range(1000))), 3)
 

@@ -16,9 +16,30 @@ from flaxnets.weights.layouts import slots
 
 def test_values_are_numbers_truths_or_words():
     words = ["width", "0.5", "kernel_size", "3", "mlp_bias", "False", "stem", "small"]
-    assert read_options(words) == {"width": 0.5, "kernel_size": 3, "mlp_bias": False, "stem": "small"}
+    assert read_options(words, "cbam_resnet18") == {"width": 0.5, "kernel_size": 3, "mlp_bias": False, "stem": "small"}
     with pytest.raises(ConfigError, match=r"--options has no value for 'stem'; give NAME VALUE, such as width 0\.5"):
-        read_options(words[:-1])
+        read_options(words[:-1], "cbam_resnet18")
+    for word, value in (("true", True), ("FALSE", False)):
+        assert read_options(["mlp_bias", word], "cbam_resnet18") == {"mlp_bias": value}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "summary resnet18 --options image_size 64",
+        "summary resnet18 --options batch 64",
+        "bench --arch resnet18 --options num_classes 5",
+        "predict a.safetensors a.png --arch resnet18 --options in_channels 1",
+        "convert a.safetensors b.safetensors --arch resnet18 --options num_classes 5",
+        "export resnet18 --format stablehlo --out out --options seed 5",
+    ],
+)
+def test_words_of_python_are_no_options(line, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    save_file({"classifier.bias": np.zeros(3, np.float32)}, "a.safetensors")
+    assert cli.main(line.split()) == 2
+    assert f"resnet18 takes no option {line.split()[-2]!r}." in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
 
 
 def test_summary_is_of_the_network_with_its_options(capsys):
