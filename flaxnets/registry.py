@@ -48,12 +48,14 @@ class Entry:
 
     def published(self) -> dict[str, int | str]:
         """`num_params` and `paper` as far as the plugin's source states them; nothing is imported or run."""
-        source = _source_file(self._entry_point.module)
+        # Read here, because Python's own reading fails where a package wrote something else than MODULE:NAME.
+        module, _, attribute = self._entry_point.value.replace(" ", "").partition("[")[0].partition(":")
         try:
+            source = _source_file(module)
             tree = ast.parse(source.read_bytes()) if source else ast.Module([], [])
         except (OSError, SyntaxError, ValueError):
             return {}
-        return _keywords(tree, self._entry_point.attr)
+        return _keywords(tree, attribute)
 
     def load(self) -> "Architecture":
         """Import the plugin. Raises ArchitectureError where that fails or yields something else."""
@@ -62,10 +64,11 @@ class Entry:
         package = f"{self.distribution} {self.version}"
         try:
             loaded = self._entry_point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a plugin may be a script that ends itself
             raise ArchitectureError(
                 f"The plugin of {self.name!r} (package {package}) cannot be imported: {type(error).__name__}: {error}. "
-                f"Other architectures still work; mend it, or remove it with `pip uninstall {self.distribution}`."
+                f"Other architectures still work; mend {self._entry_point.value}, or remove it with `pip uninstall "
+                f"{self.distribution}`."
             ) from error
         if not isinstance(loaded, Architecture):
             raise ArchitectureError(
@@ -77,9 +80,13 @@ class Entry:
 
 def available(pattern: str = "*") -> list[Entry]:
     """The registered architectures whose name, or `distribution:name`, matches a shell pattern, sorted by name."""
-    points = [point for point in metadata.entry_points(group=GROUP) if point.dist is not None]
-    providers = Counter(point.name for point in points)
-    entries = [Entry(p.name, p.dist.name, p.dist.version, providers[p.name] == 1, p) for p in points if p.dist]
+    points: dict[tuple[str, str], metadata.EntryPoint] = {}
+    for point in metadata.entry_points(group=GROUP):
+        if point.dist and point.dist.name:
+            # An interrupted pip leaves a package's metadata twice, the old ones as `~NAME`: the first found count.
+            points.setdefault((point.dist.name, point.name), point)
+    providers = Counter(name for _, name in points)
+    entries = [Entry(p.name, p.dist.name, p.dist.version, providers[p.name] == 1, p) for p in points.values() if p.dist]
     matching = [e for e in entries if fnmatch.fnmatch(e.name, pattern) or fnmatch.fnmatch(e.qualified, pattern)]
     return sorted(matching, key=lambda entry: (_natural(entry.name), entry.distribution))
 

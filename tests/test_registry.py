@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from flaxnets import available, registry
+from flaxnets.cli import main
 from flaxnets.errors import ArchitectureError
 
 
@@ -13,15 +14,16 @@ from flaxnets.errors import ArchitectureError
 def distribution(tmp_path, monkeypatch):
     """Put a distribution with one architecture on the path, as its files would lie in site-packages."""
 
-    def install(name: str, source: str, architecture: str, module: str = "") -> None:
+    def install(name: str, source: str, architecture: str, module: str = "", value: str = "", info: str = "") -> None:
         module = module or name.replace("-", "_")
         file = tmp_path / (module.replace(".", "/") + ".py")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(source)
-        info = tmp_path / f"{name.replace('-', '_')}-1.2.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
-        (info / "entry_points.txt").write_text(f"[flaxnets.architectures]\n{architecture} = {module}:{architecture}\n")
+        folder = tmp_path / (info or f"{name.replace('-', '_')}-1.2.dist-info")
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+        value = value or f"{module}:{architecture}"
+        (folder / "entry_points.txt").write_text(f"[flaxnets.architectures]\n{architecture} = {value}\n")
 
     monkeypatch.syspath_prepend(str(tmp_path))
     return install
@@ -60,6 +62,28 @@ def test_listing_goes_on_where_a_source_states_nothing(distribution, source):
     assert entry.published() == {}
 
 
+@pytest.mark.parametrize("value", ["a-dash:a_net", "a b:c:d", ":", "a_net"])
+def test_listing_goes_on_where_an_entry_point_is_none(distribution, value):
+    distribution("vague", GOOD, "good_net", value=value)
+    (entry,) = registry.available("good_net")
+    assert entry.published() == {}
+    with pytest.raises(ArchitectureError, match=r"^The plugin of 'good_net' .*; mend .*`pip uninstall vague`\.$"):
+        registry.get("good_net")
+
+
+def test_text_of_plugins_is_printed_as_it_is(distribution, capsys):
+    distribution("marked-plugin", GOOD.replace("arXiv:1234.5678", "see [/docs] [red]"), "good_net")
+    for line in (["list", "good_net"], ["info", "good_net"]):
+        assert main(line) == 0
+        assert "see [/docs] [red]" in capsys.readouterr().out
+
+
+def test_a_package_whose_metadata_are_there_twice_is_one(distribution):
+    distribution("good-plugin", GOOD, "good_net")
+    distribution("good-plugin", GOOD, "good_net", info="~ood_plugin-1.2.dist-info")  # of an interrupted pip
+    assert registry.find("good_net").label == "good_net"
+
+
 def test_an_unknown_name_gets_the_nearest_names():
     with pytest.raises(ArchitectureError, match=r"^No architecture named 'resnet5'\. Did you mean .*resnet50.*install"):
         registry.find("resnet5")
@@ -77,8 +101,9 @@ def test_a_shared_name_must_be_qualified(distribution):
     assert available("resnet50") == ["evilnet:resnet50", "flaxnets:resnet50"]
 
 
-def test_a_broken_plugin_breaks_only_itself(distribution):
-    distribution("broken-plugin", "import nothing_of_this_name", "broken_net")
+@pytest.mark.parametrize("source", ["import nothing_of_this_name", "raise SystemExit('nothing_of_this_name')"])
+def test_a_broken_plugin_breaks_only_itself(distribution, source):
+    distribution("broken-plugin", source, "broken_net")
     assert "broken_net" in available()
     assert registry.get("resnet18").num_params == 11_689_512
     with pytest.raises(

@@ -52,7 +52,7 @@ def main(options: list[str], description: str) -> int:
     if arguments.json:
         print(json.dumps(found, indent=2))
     else:
-        Console(highlight=False).print(table(found))
+        Console(highlight=False).print(table(found), markup=False)
     return 0
 
 

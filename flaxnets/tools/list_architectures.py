@@ -39,4 +39,4 @@ def _print_table(rows: list[dict]) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 200  # a pipe has no edge to wrap at
-    console.print(table)
+    console.print(table, markup=False)

@@ -32,7 +32,8 @@ def show(plans: Sequence[Plan], tried: Sequence[dict[str, Plan]], facts: DataFac
     for plan, changes in zip(plans, tried, strict=True):
         for option, other in changes.items():
             console.print(
-                f"{plan.topology.text}, {plan.run.data.batch_size} images, with {option}: {_gain(plan, other)}"
+                f"{plan.topology.text}, {plan.run.data.batch_size} images, with {option}: {_gain(plan, other)}",
+                markup=False,
             )
     if any(plan.estimate for plan in plans):
         console.print(
