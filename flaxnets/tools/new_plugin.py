@@ -1,6 +1,8 @@
 """`flaxnets new-plugin`: writes a package that adds an architecture, ready to install, list, test and train."""
 
 import argparse
+import importlib.util
+import keyword
 import re
 from pathlib import Path
 
@@ -29,10 +31,16 @@ def write_plugin(name: str, folder: Path) -> list[Path]:
     Raises:
       ArchitectureError: the name is no Python name in lower case or is taken, or the folder holds something.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+    if not re.fullmatch(r"[a-z]([a-z0-9_]*[a-z0-9])?", name):  # a package's name may not end in an underscore
         raise ArchitectureError(
-            f"{name!r} cannot name an architecture; use lower-case letters, digits and underscores."
+            f"{name!r} cannot name an architecture; use lower-case letters, digits and underscores between them."
         )
+    code = (TEMPLATE / f"flaxnets_{PLACEHOLDER}" / "__init__.py").read_text(encoding="utf-8")
+    used = {*compile(code, "template", "exec").co_names} - {PLACEHOLDER}  # the architecture is a variable beside them
+    if keyword.iskeyword(name) or name in used:
+        raise ArchitectureError(f"{name!r} is a word of the package's own code; choose another name.")
+    if importlib.util.find_spec(f"flaxnets_{name}"):
+        raise ArchitectureError(f"There is a package flaxnets_{name} already; choose another name.")
     taken = [entry.distribution for entry in registry.available(name)]
     if taken:
         raise ArchitectureError(f"The package {taken[0]} has an architecture {name!r} already; choose another name.")

@@ -25,10 +25,23 @@ def test_the_package_installs_lists_passes_its_test_and_trains(flaxnets, fresh_e
     assert "best test accuracy" in trained.stdout, trained.stderr
 
 
+def test_the_name_of_the_help_will_do(tmp_path):
+    written = write_plugin("my_net", tmp_path / "new")
+    assert tmp_path / "new" / "flaxnets_my_net" / "__init__.py" in written
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("My-Net", "'My-Net' cannot name an architecture; use lower-case letters, digits and underscores."),
+        (
+            "My-Net",
+            "'My-Net' cannot name an architecture; use lower-case letters, digits and underscores between them.",
+        ),
+        ("net_", "'net_' cannot name an architecture; use lower-case letters, digits and underscores between them."),
+        ("class", "'class' is a word of the package's own code; choose another name."),
+        ("jax", "'jax' is a word of the package's own code; choose another name."),
+        ("build", "'build' is a word of the package's own code; choose another name."),
+        ("resnet", "There is a package flaxnets_resnet already; choose another name."),
         ("resnet50", "The package flaxnets has an architecture 'resnet50' already; choose another name."),
         ("fine_net", "is not empty; give a new folder."),
     ],
