@@ -40,4 +40,7 @@ def _fold(convolution: Convolution, norm: nnx.BatchNorm) -> None:
     factor = scale / np.sqrt(variance + norm.epsilon)
     kernel = np.asarray(convolution.kernel[...], np.float64) * factor
     convolution.kernel[...] = jnp.asarray(kernel, jnp.float32)
+    before: Any = convolution.bias  # a plugin's own kind of ConvNorm may have one
+    if before is not None:
+        mean = mean - np.asarray(before[...], np.float64)
     convolution.bias = nnx.data(nnx.Param(jnp.asarray(shift - mean * factor, jnp.float32)))

@@ -9,7 +9,7 @@ from golden import NAMES, abstract, checkpoint, images, infer
 
 import flaxnets
 from flaxnets import fold_batch_norm, registry
-from flaxnets.layers import ConvNorm
+from flaxnets.layers import ConvNorm, Convolution
 from flaxnets.plugin import ImageClassifier
 from flaxnets.weights.layouts import slots
 
@@ -42,20 +42,30 @@ def test_a_folded_model_infers_the_same_without_batch_norm(name):
 
 
 class Normalised(nnx.Module):
-    """A foreign block: a norm in a ConvNorm, one of its own, and a ConvNorm that computes something else."""
+    """A foreign block: a norm in a ConvNorm, one of its own, and ConvNorms of its own kind."""
 
     def __init__(self, rngs: nnx.Rngs):
         self.unit = ConvNorm(3, 4, rngs=rngs)
         self.own = nnx.BatchNorm(4, rngs=rngs)
         self.other = Doubled(4, 4, rngs=rngs)
+        self.biased = Biased(4, 4, rngs=rngs)
 
     def __call__(self, x):
-        return self.other(self.own(self.unit(x)))
+        return self.other(self.own(self.biased(self.unit(x))))
 
 
 class Doubled(ConvNorm):
     def __call__(self, x):
         return self.norm(2 * self.convolution(x))
+
+
+class Biased(ConvNorm):
+    def __init__(self, cin, cout, *, rngs):
+        super().__init__(cin, cout, rngs=rngs)
+        self.convolution = Convolution(cin, cout, use_bias=True, rngs=rngs)
+        self.convolution.bias[...] = jnp.arange(float(cout))
+        self.norm.mean[...] = jnp.linspace(-1, 1, cout)
+        self.norm.var[...] = jnp.linspace(0.5, 2, cout)
 
 
 def test_only_what_computes_a_convolution_and_its_norm_is_folded():
@@ -64,7 +74,7 @@ def test_only_what_computes_a_convolution_and_its_norm_is_folded():
     )
     model = nnx.view(model, use_running_average=True)
     folded = fold_batch_norm(model)
-    assert len(norms(model)) == 3
+    assert len(norms(model)) == 4
     assert len(norms(folded)) == 2
     x = jnp.asarray(images(8, 8))
     np.testing.assert_allclose(folded.stem(x), model.stem(x), rtol=1e-4, atol=1e-5)  # type: ignore[operator]
