@@ -13,7 +13,7 @@ import safetensors
 import safetensors.numpy
 
 from flaxnets.errors import WeightsError
-from flaxnets.weights.torch_file import PICKLE_MAGIC, ZIP_MAGIC, read_torch
+from flaxnets.weights.torch_file import NEITHER, PICKLE_MAGIC, ZIP_MAGIC, read_torch
 from flaxnets.weights.trained import read_run
 from flaxnets.weights.unpickle import FIX
 
@@ -79,11 +79,13 @@ def _unreadable(name: str, error: OSError) -> WeightsError:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     with path.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            raise WeightsError(NEITHER)
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     if data[8:9] == b"{" or path.suffix == ".safetensors":
         return _named({name: _safetensor(**entry) for name, entry in safetensors.deserialize(data[:])})
     if data[:4] != ZIP_MAGIC and data[:1] != PICKLE_MAGIC:
-        raise WeightsError("is neither a safetensors nor a PyTorch file; give a .safetensors or .pth file.")
+        raise WeightsError(NEITHER)
     tree, load = read_torch(data)
     return {name: load(tensor) for name, tensor in _state_dict(tree).items()}
 

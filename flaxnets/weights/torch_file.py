@@ -16,6 +16,7 @@ from flaxnets.weights.unpickle import FIX, Tensor, read_pickle
 
 ZIP_MAGIC = b"PK\x03\x04"
 PICKLE_MAGIC = b"\x80"
+NEITHER = "is neither a safetensors nor a PyTorch file; give a .safetensors or .pth file."
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_VERSION = 1001
 
@@ -65,7 +66,9 @@ def _zip_archive(data: mmap.mmap) -> tuple[Any, Find]:
         raise WeightsError("is compressed, as PyTorch's files never are; unpack it, or save it again by `torch.save`.")
     if sum(entry.file_size for entry in entries.values()) > len(data):
         raise WeightsError("is smaller than the parts that it lists; get the file again.")
-    [pickle] = [name for name in entries if name.endswith("/data.pkl")]
+    pickle = next((name for name in entries if name.endswith("/data.pkl")), None)
+    if pickle is None:  # such as an .npz file
+        raise WeightsError(NEITHER)
     folder = pickle.removesuffix("data.pkl")
     order = f"{folder}byteorder"
     if order in entries and _content(data, entries[order]) != b"little":

@@ -1,6 +1,7 @@
 """Reads the pickles inside PyTorch's files without running them: it builds tensors, and refuses everything else."""
 
 import dataclasses
+import math
 import mmap
 import pickletools
 from typing import Any, BinaryIO, cast
@@ -219,6 +220,11 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> Tensor:
         raise WeightsError(
             f"has a tensor of shape {list(shape)} that reaches element {end} of a storage of {storage.length}; get "
             "the file again."
+        )
+    if math.prod(shape) > storage.length:  # strides of 0 would let a small file fill the memory
+        raise WeightsError(
+            f"has a tensor of shape {list(shape)} in a storage of {storage.length}, which repeats elements; save it "
+            "again by `torch.save` after `tensor.contiguous()`."
         )
     return Tensor(storage, offset, shape, strides)
 

@@ -1,6 +1,7 @@
 """Checkpoint files of every kind are read exactly; damaged and hostile ones are refused, and nothing in them runs."""
 
 import contextlib
+import io
 import os
 import pickle
 import stat
@@ -163,12 +164,22 @@ def test_other_content_is_refused(tmp_path, write, tree, message):
 @WRITERS
 @pytest.mark.parametrize(
     ("offset", "shape", "strides"),
-    [(0, (13,), (1,)), (1, (3, 4), (4, 1)), (0, (3, 4), (5, 1)), (13, (0,), (1,)), (0, (2**62, 2**62), (0, 0))],
+    [(0, (13,), (1,)), (1, (3, 4), (4, 1)), (0, (3, 4), (5, 1)), (13, (0,), (1,))],
 )
 def test_tensors_outside_their_storage_are_refused(tmp_path, write, offset, shape, strides):
     shared = torch.storage(np.arange(12))
     with pytest.raises(WeightsError, match=r"reaches element|is damaged"):
         read(tmp_path, write({"a": torch.Tensor(shared, offset, shape, strides)}))
+
+
+@WRITERS
+@pytest.mark.parametrize("shape", [(1024, 10**8), (2**62, 2**62)])
+def test_tensors_that_are_larger_than_their_storage_are_refused(tmp_path, write, shape):
+    one = torch.storage(np.zeros(1))
+    with pytest.raises(
+        WeightsError, match=rf"shape \[{shape[0]}, {shape[1]}\] in a storage of 1, .*; save it again by"
+    ):
+        read(tmp_path, write({"a": torch.Tensor(one, 0, shape, (0, 0))}))
 
 
 @WRITERS
@@ -201,6 +212,18 @@ def test_compressed_archives_are_refused(tmp_path):
 def test_files_of_no_format_are_refused(tmp_path, content, suffix):
     with pytest.raises(WeightsError, match=r"weights.*(is neither|is damaged|holds no)"):
         read(tmp_path, content, suffix)
+
+
+def test_what_is_no_weights_file_is_called_so(tmp_path):
+    for content, suffix in ((b"", ".pth"), (b"", ".safetensors"), (_npz(), ".npz"), (_npz(), ".pth")):
+        with pytest.raises(WeightsError, match=r"is neither a safetensors nor a PyTorch file; give a \.safetensors or"):
+            read(tmp_path, content, suffix)
+
+
+def _npz() -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **ARRAYS)
+    return file.getvalue()
 
 
 FILES = {
