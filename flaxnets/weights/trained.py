@@ -51,7 +51,7 @@ class TrainedRun:
           RunFolderError: the checkpoint is damaged.
         """
         try:
-            return _read(self.folder.absolute() / "checkpoints" / str(self.step) / "default")
+            return _read(self.folder.absolute() / "checkpoints" / str(self.step))
         except Exception as error:  # whatever the file formats below make of damaged bytes
             raise RunFolderError(
                 f"The checkpoint of step {self.step} in {self.folder} is damaged ({type(error).__name__}); move its "
@@ -95,16 +95,22 @@ def _read(checkpoint: Path) -> dict[str, np.ndarray]:
     import jax  # and Orbax: a second, which weights in files need not wait for
     import orbax.checkpoint as ocp
 
+    from flaxnets.weights.checksums import checksums
+
     handler: Any = ocp.PyTreeCheckpointHandler()
     try:
-        stored = handler.metadata(checkpoint).tree
+        stored = handler.metadata(checkpoint / "default").tree
         trained = stored.get("average") or stored
         wanted = {kind: trained[kind] for kind in ("params", "batch_stats")}
         target = {"average": wanted} if trained is not stored else wanted
         numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), target)
         arguments = ocp.args.PyTreeRestore(item=target, restore_args=numpy, partial_restore=True)
-        restored = handler.restore(checkpoint, args=arguments)
+        restored = handler.restore(checkpoint / "default", args=arguments)
     finally:
         handler.close()
+    facts = json.loads((checkpoint / "_CHECKPOINT_METADATA").read_text()).get("custom_metadata") or {}
+    saved = facts.get("checksums")  # which the first versions did not write
+    if saved is not None and not checksums(restored).items() <= saved.items():
+        raise ValueError("its arrays are not those that were saved, by their checksums")
     restored = restored.get("average", restored)
     return {name: array for kind in restored.values() for name, array in ocp.tree.to_flat_dict(kind, sep=".").items()}

@@ -71,6 +71,30 @@ def test_the_best_checkpoint_comes_back_to_the_last_bit(folder, models):
     assert all((again[name] == expected[name]).all() for name in expected)
 
 
+def test_arrays_that_read_well_and_are_wrong_are_found_by_their_checksums(folder, models):
+    """Another checkpoint's arrays in place of this one's: the files themselves are in order."""
+    best = folder / "checkpoints" / "1"
+    shutil.rmtree(best / "default")
+    shutil.copytree(folder / "checkpoints" / "2" / "default", best / "default")
+    with pytest.raises(RunFolderError, match=r"The checkpoint of step 1 in .* is damaged .* move .*checkpoints/1 away"):
+        read_run(folder).tensors()
+    metadata = json.loads((best / "_CHECKPOINT_METADATA").read_text())
+    del metadata["custom_metadata"]["checksums"]  # as the first versions wrote it
+    (best / "_CHECKPOINT_METADATA").write_text(json.dumps(metadata))
+    kernel = "stages.3.1.second.convolution.kernel"
+    np.testing.assert_array_equal(read_run(folder).tensors()[kernel], tensors_of(models[2])[kernel])
+
+
+def test_averages_of_the_parameters_come_first(folder, models):
+    _, params, batch_stats = split_model(models[2])
+    state = initial_state(params, batch_stats, optax.adam(0.1), keep_average=True)
+    state = state.replace(params=jax.tree.map(lambda leaf: leaf + 1, state.params))
+    with contextlib.closing(Checkpoints(folder / "checkpoints", keep=3)) as checkpoints:
+        checkpoints.save(3, jax.device_put(state, jax.devices()[0]), 0.9)
+    kernel = "stages.3.1.second.convolution.kernel"
+    np.testing.assert_array_equal(read_run(folder).tensors()[kernel], tensors_of(models[2])[kernel])
+
+
 def test_a_classifier_of_other_classes_starts_anew(folder, models, caplog):
     model = flaxnets.create("resnet18", num_classes=7, in_channels=1, **OPTIONS, weights=folder)
     assert "The weights are of other classes" in caplog.text
