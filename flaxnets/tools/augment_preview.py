@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from flaxnets.config import Run, parse_run
+from flaxnets.errors import printable
 from flaxnets.tools.grid import picture_grid
 from flaxnets.tools.outputs import check_new, write_new
 
@@ -50,7 +51,7 @@ def preview(run: Run) -> bytes:
         images = inputs.images[:shown] * data.std + data.mean
         images = np.round(images * 255).clip(0, 255).astype(np.uint8)
         names = (
-            caption(data.class_names[label], data.class_names[other], share)
+            caption(printable(data.class_names[label]), printable(data.class_names[other]), share)
             for label, other, share in zip(inputs.labels, inputs.others, inputs.share, strict=True)
         )
         rows.append(list(zip(images, names, strict=False)))

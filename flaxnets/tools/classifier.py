@@ -2,7 +2,11 @@
 
 import dataclasses
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flaxnets.errors import WeightsError
 
 if TYPE_CHECKING:
     from flaxnets.config import Augmentation, Data
@@ -62,3 +66,9 @@ class Classifier:
             corners = itertools.product((False, True), repeat=2)
             views = [(CentreCrop(*part),), *((CornerCrop(*part, right, bottom),) for right, bottom in corners)]
         return views + [(*view, Flip()) for view in views] if flip else views
+
+
+def require_finite(computed: Any, what: str, name: str) -> None:
+    """Raise WeightsError where an array that the network called `name` gives holds anything but finite numbers."""
+    if not np.isfinite(computed).all():
+        raise WeightsError(f"{name} gives {what} that are not finite; give another checkpoint.")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flaxnets.errors import ArchitectureError, ConfigError, DataError, WeightsError
-from flaxnets.tools.classifier import Classifier
+from flaxnets.errors import ArchitectureError, ConfigError, DataError
+from flaxnets.tools.classifier import Classifier, require_finite
 from flaxnets.tools.exported import Exported
 from flaxnets.tools.trained import Trained
 
@@ -76,8 +76,7 @@ def answers(network: Trained, pixels: np.ndarray) -> np.ndarray:
     graph, state = nnx.split(network.model)
     logits = jax.jit(lambda state, pixels: nnx.merge(graph, state)(normalise(pixels, network.mean, network.std)))
     found = np.concatenate([logits(state, pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)])
-    if not np.isfinite(found).all():
-        raise WeightsError(f"{network.name} gives logits that are not finite; give another checkpoint.")
+    require_finite(found, "logits", network.name)
     return found
 
 

@@ -13,12 +13,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from flaxnets.errors import ConfigError, DataError, WeightsError, printable
+from flaxnets.errors import ConfigError, DataError, printable
 from flaxnets.tools.classifier import Classifier
 from flaxnets.tools.exported import open_classifiers
 from flaxnets.tools.metrics import Metrics, average, draw_confusion, draw_reliability, measure
 from flaxnets.tools.options import add_data, add_inference, check_inference, read_data
-from flaxnets.tools.outputs import Progress, check_new, write_new
+from flaxnets.tools.outputs import Progress, check_new, write_folder
 from flaxnets.tools.trained import add_network
 
 if TYPE_CHECKING:
@@ -70,10 +70,8 @@ def main(options: list[str], description: str) -> int:
     measured = [(name, measure(each, labels, source.class_names)) for name, each in zip(names, predicted, strict=True)]
     found = json.dumps([{"name": name, **each.as_json()} for name, each in measured], indent=2)
     if arguments.out:
-        arguments.out.mkdir()
-        write_new(arguments.out / "evaluation.json", found.encode())
-        write_new(arguments.out / "reliability.png", draw_reliability(measured))
-        write_new(arguments.out / "confusion.png", draw_confusion(measured[-1][1]))
+        diagrams = {"reliability.png": draw_reliability(measured), "confusion.png": draw_confusion(measured[-1][1])}
+        write_folder(arguments.out, {"evaluation.json": found.encode(), **diagrams})
     if arguments.json:
         print(found)
     else:
@@ -117,8 +115,6 @@ def predict(
             labels.append(seen.label)
             advance()
         found.append(np.stack(rows))
-        if not np.isfinite(found[-1]).all():
-            raise WeightsError(f"{network.name} gives logits that are not finite; give another checkpoint.")
     return found, np.array(labels)
 
 

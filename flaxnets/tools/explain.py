@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flaxnets.errors import ConfigError, DataError, did_you_mean, printable
+from flaxnets.tools.classifier import require_finite
 from flaxnets.tools.outputs import check_new, write_new
 from flaxnets.tools.trained import Trained, add_network, open_network
 
@@ -72,7 +73,7 @@ def main(options: list[str], description: str) -> int:
         print(json.dumps(rows, indent=2))
     else:
         for row in rows:
-            print(f"{row['image']}: {row['class']} {row['probability']:.1%}")
+            print(f"{row['image']}: {printable(row['class'])} {row['probability']:.1%}")
         print(f"Where {network.arch} looks is in {arguments.out}.")
     return 0
 
@@ -118,6 +119,7 @@ def explain(
 
     classes = None if chosen is None else jnp.full(len(pictures), chosen)
     maps, logits = grad_cam(network.model, _inputs(network, pictures), classes, stage)
+    require_finite(logits, "logits", network.name)
     probabilities = np.asarray(jax.nn.softmax(logits))
     return [
         Explanation(pixels, row, int(row.argmax()) if chosen is None else chosen, heat)
@@ -195,8 +197,8 @@ def _title(network: Trained, file: Path, found: Explanation) -> tuple[str, str]:
     """What stands above the picture, and above its heat map: the predicted class and the explained one."""
     row = _row(network, file, found)
     return (
-        f"{_short(Path(row['image']).name)}\n{_short(row['class'])} {row['probability']:.1%}",
-        f"Grad-CAM\n{_short(row['explained_class'])} {row['explained_probability']:.1%}",
+        f"{_short(Path(row['image']).name)}\n{_short(printable(row['class']))} {row['probability']:.1%}",
+        f"Grad-CAM\n{_short(printable(row['explained_class']))} {row['explained_probability']:.1%}",
     )
 
 

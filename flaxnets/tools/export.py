@@ -4,15 +4,12 @@ import argparse
 import dataclasses
 import importlib
 import json
-import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from flaxnets.errors import ConfigError
 from flaxnets.tools import exported
-from flaxnets.tools.outputs import check_new
+from flaxnets.tools.outputs import check_new, write_folder
 from flaxnets.tools.trained import add_network, open_network, open_run
 
 # Each module has `add_options(parser)` and `files(network, arguments) -> {name: bytes}`.
@@ -44,7 +41,7 @@ def main(options: list[str], description: str) -> int:
     files = modules[arguments.format].files
     if arguments.format not in exported.FORMATS:
         written = files(open_run(arguments.network), arguments)
-        _write(arguments.out, written)
+        write_folder(arguments.out, written)
         _report(arguments, written)
         return 0
 
@@ -63,7 +60,7 @@ def main(options: list[str], description: str) -> int:
         with comparison.on_cpu():
             differences.append(comparison.compare(file, pixels, expected))
 
-    _write(arguments.out, written, check)
+    write_folder(arguments.out, written, check)
     (difference,) = differences
     if not arguments.json:
         print(f"Loaded again and compared with the model on {kind}: {difference}.")
@@ -90,21 +87,3 @@ def _refuse_options_of_others(
             if arguments.format not in formats and getattr(arguments, action.dest) != action.default:
                 flag, needed = action.option_strings[0], " or ".join(formats)
                 raise ConfigError(f"{flag} is not for {arguments.format}; leave it out, or give --format {needed}.")
-
-
-def _write(folder: Path, files: dict[str, bytes], check: Callable[[Path], None] = lambda _: None) -> None:
-    """Write a new folder with all files in it, or nothing; `check` may refuse it before it is in its place.
-
-    Raises:
-      ConfigError: it cannot be written.
-    """
-    try:
-        with tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=f".{folder.name}-") as place:
-            whole = Path(place) / "whole"
-            whole.mkdir()
-            for name, content in files.items():
-                (whole / name).write_bytes(content)
-            check(whole)
-            os.rename(whole, folder)  # refuses to replace a folder that is not empty
-    except OSError as error:
-        raise ConfigError(f"Cannot write {folder}: {error.strerror}; choose another place by --out FOLDER.") from error

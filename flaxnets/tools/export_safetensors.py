@@ -57,14 +57,17 @@ def files(network: "Trained", arguments: argparse.Namespace) -> dict[str, bytes]
     tensors = {slot.name: slot.write(np.asarray(arrays[slot.path][...])) for slot in places}
     config = hub_config(network, loads.get("timm") if label == "timm" else None)
     kernels = {slot.path[0]: slot.name.rpartition(".")[0] for slot in reversed(places) if len(slot.shape) in (2, 4)}
-    config["pretrained_cfg"] |= {"first_conv": kernels["stem"], "classifier": kernels["classifier"]}
+    parts = {"first_conv": "stem", "classifier": "classifier"}  # which a plugin may make without a kernel
+    config["pretrained_cfg"] |= {word: kernels[part] for word, part in parts.items() if part in kernels}
     tested = [line for line in read_metrics(network.run.folder) if line["split"] == "test"]
     metrics = next((line for line in tested if line["step"] == network.run.step), {})
     return {
         "model.safetensors": safetensors.numpy.save(tensors, metadata={"format": "pt"}),
         "config.json": _json(config),
         "class_indices.json": _json(dict(enumerate(network.class_names))),
-        "README.md": model_card(network, architecture, label, loads.get(label), metrics, arguments.license).encode(),
+        "README.md": model_card(network, architecture, label, loads.get(label), metrics, arguments.license).encode(
+            errors="backslashreplace"  # a folder's name may hold bytes that are no text
+        ),
     }
 
 

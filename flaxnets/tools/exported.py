@@ -103,8 +103,7 @@ class Exported(Classifier):
         found = self.compute(images)
         if self.description.output == "logits":
             return found
-        with np.errstate(divide="ignore"):  # a probability may be too small for a float32
-            return np.log(found)
+        return np.log(np.maximum(found, np.finfo(np.float32).tiny))  # 0 where a probability is too small for a float32
 
 
 def add_options(parser: argparse._ActionsContainer) -> None:

@@ -72,7 +72,7 @@ def main(options: list[str], description: str) -> int:
                 print(f"{printable(seen.item)}  cannot be used: {seen.problem}", file=sys.stderr)
             else:
                 names.append(printable(seen.item))
-                labels.append("" if seen.label is None else network.class_names[seen.label])
+                labels.append("" if seen.label is None else printable(network.class_names[seen.label]))
                 rows.append(seen.outputs["features"])
     if not rows:
         raise DataError(f"None of {len(broken)} pictures can be used, so {arguments.out} is not written; give others.")

@@ -15,7 +15,7 @@ from flax import nnx
 from flaxnets.data.loading import default_workers
 from flaxnets.data.pixels import BrokenImageError
 from flaxnets.plugin import ImageClassifier
-from flaxnets.tools.classifier import Classifier
+from flaxnets.tools.classifier import Classifier, require_finite
 from flaxnets.tools.exported import Exported
 from flaxnets.tools.trained import Trained
 from flaxnets.training import mesh, programs, step
@@ -52,11 +52,13 @@ class Stream(abc.ABC):
     """Computes on pictures in batches of one size, as many as come.
 
     Args:
+      name: of the network, for messages.
       batch_size: pictures at a time.
       shape: of one, [image_size, image_size, channels].
     """
 
-    def __init__(self, batch_size: int, shape: tuple[int, ...]):
+    def __init__(self, name: str, batch_size: int, shape: tuple[int, ...]):
+        self._name = name
         self.batch_size = batch_size
         self._shape = shape
 
@@ -72,14 +74,17 @@ class Stream(abc.ABC):
           load: an item's pixels, uint8 [image_size, image_size, channels], and its label or None; called by several
             threads. Where it raises BrokenImageError or OSError, the item's result says so; anything else ends the
             stream.
+
+        Raises:
+          WeightsError: a result is not finite.
         """
         computing: collections.deque[tuple[list, Mapping[str, Any]]] = collections.deque()
         for batch in _batches(_loaded(items, load, 2 * self.batch_size), self.batch_size):
             computing.append((batch, self.start(self._images(batch))))
             if len(computing) == 2:  # the devices compute one batch while another is handed on
-                yield from _finished(*computing.popleft())
+                yield from self._finished(*computing.popleft())
         while computing:
-            yield from _finished(*computing.popleft())
+            yield from self._finished(*computing.popleft())
 
     def _images(self, batch: list) -> np.ndarray:
         images = np.zeros((self.batch_size, *self._shape), np.uint8)
@@ -87,6 +92,14 @@ class Stream(abc.ABC):
             if pixels is not None:
                 images[row] = pixels
         return images
+
+    def _finished(self, batch: list, outputs: Mapping[str, Any]) -> Iterator[Seen]:
+        rows = {name: np.asarray(array) for name, array in outputs.items()}
+        for row, (item, pixels, label, problem) in enumerate(batch):
+            own = {} if problem else {name: array[row] for name, array in rows.items()}
+            for name, array in own.items():
+                require_finite(array, name, self._name)
+            yield Seen(item, pixels, label, own, problem)
 
 
 class Network(Stream):
@@ -110,7 +123,7 @@ class Network(Stream):
     ):
         batch_size = -(-batch_size // jax.device_count()) * jax.device_count()
         shape = (batch_size, trained.image_size, trained.image_size, trained.channels)
-        super().__init__(batch_size, shape[1:])
+        super().__init__(trained.name, batch_size, shape[1:])
         self._devices = mesh.data_mesh(batch_size)
         graph, streams, arrays = nnx.split(trained.model, nnx.RngState, ...)
         random = nnx.to_pure_dict(streams)
@@ -152,7 +165,7 @@ class ExportedNetwork(Stream):
 
     def __init__(self, file: Exported, batch_size: int, cache: Path):
         programs.use_compilation_cache(cache)
-        super().__init__(batch_size, file.description.input_shape(batch_size)[1:])
+        super().__init__(file.name, batch_size, file.description.input_shape(batch_size)[1:])
         self._file = file
 
     def start(self, images: np.ndarray) -> Mapping[str, np.ndarray]:
@@ -196,10 +209,3 @@ def _batches(examples: Iterable[tuple], size: int) -> Iterator[list[tuple]]:
     examples = iter(examples)
     while batch := list(itertools.islice(examples, size)):
         yield batch
-
-
-def _finished(batch: list, outputs: Mapping[str, Any]) -> Iterator[Seen]:
-    rows = {name: np.asarray(array) for name, array in outputs.items()}
-    for row, (item, pixels, label, problem) in enumerate(batch):
-        own = {} if problem else {name: array[row] for name, array in rows.items()}
-        yield Seen(item, pixels, label, own, problem)

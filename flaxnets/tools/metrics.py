@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from flaxnets.errors import printable
+
 BINS = 15  # of the calibration error, as in its paper
 Average = Literal["probability", "logit"]
 
@@ -113,7 +115,9 @@ def draw_reliability(measured: Sequence[tuple[str, Metrics]]) -> bytes:
                 axes.bar(number / BINS, high - low, 1 / BINS, low, align="edge", color="#d1495b55", edgecolor="#d1495b")
         axes.plot((0, 1), (0, 1), color="grey", linestyle="--", linewidth=1)
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy", aspect="equal")
-        axes.set_title(f"{PurePath(name).name}\ncalibration error {each.ece:.1%}", fontsize=10, parse_math=False)
+        axes.set_title(
+            f"{printable(PurePath(name).name)}\ncalibration error {each.ece:.1%}", fontsize=10, parse_math=False
+        )
     return _png(figure)
 
 
@@ -121,7 +125,7 @@ def draw_confusion(measured: Metrics) -> bytes:
     """A PNG of the confusion matrix, each row as shares of its label's examples; numbers where there is room."""
     figure, (axes,) = _panels(1)
     counts = np.array(measured.confusion)
-    names = [each["name"] for each in measured.classes]
+    names = [printable(each["name"]) for each in measured.classes]
     axes.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="predicted", ylabel="label")
     if len(names) <= 20:

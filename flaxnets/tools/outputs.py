@@ -1,6 +1,8 @@
 """Where tools write: files and folders that were not there before, and progress on standard error."""
 
 import os
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from flaxnets.errors import ConfigError
@@ -48,6 +50,8 @@ def check_new(path: Path) -> None:
         raise ConfigError(f"{path} exists already and is left as it is; choose another name.")
     if not path.absolute().parent.is_dir():
         raise ConfigError(f"Cannot write {path}: there is no folder {path.parent}; make it, or choose another place.")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise ConfigError(f"Cannot write {path}: you may not write in {path.absolute().parent}; choose another place.")
 
 
 def write_new(path: Path, content: bytes) -> None:
@@ -59,3 +63,21 @@ def write_new(path: Path, content: bytes) -> None:
         raise ConfigError(f"{path} exists already and is left as it is; choose another name.") from error
     except OSError as error:
         raise ConfigError(f"Cannot write {path}: {error.strerror}; choose another place.") from error
+
+
+def write_folder(folder: Path, files: dict[str, bytes], check: Callable[[Path], None] = lambda _: None) -> None:
+    """Write a new folder with all files in it, or nothing; `check` may refuse it before it is in its place.
+
+    Raises:
+      ConfigError: it cannot be written.
+    """
+    try:
+        with tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=f".{folder.name}-") as place:
+            whole = Path(place) / "whole"
+            whole.mkdir()
+            for name, content in files.items():
+                (whole / name).write_bytes(content)
+            check(whole)
+            os.rename(whole, folder)  # refuses to replace a folder that is not empty
+    except OSError as error:
+        raise ConfigError(f"Cannot write {folder}: {error.strerror}; choose another place by --out FOLDER.") from error

@@ -94,8 +94,10 @@ def _writer(arguments: argparse.Namespace, network: Classifier) -> Callable[["Se
 
     def as_csv(seen: "Seen[str]") -> None:
         ranked = [] if seen.problem else list(itertools.islice(_ranked(seen, network), top))
-        cells = [cell for name, probability in ranked for cell in (name, f"{probability:.6g}")] or [""] * 2 * top
-        table.writerow([printable(seen.item), _label(seen, network) or "", *cells, seen.problem or ""])
+        cells = [cell for name, probability in ranked for cell in (printable(name), f"{probability:.6g}")] or [
+            ""
+        ] * 2 * top
+        table.writerow([printable(seen.item), printable(_label(seen, network) or ""), *cells, seen.problem or ""])
 
     def as_json(seen: "Seen[str]") -> None:
         line: dict = {"picture": seen.item}

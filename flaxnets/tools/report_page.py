@@ -69,7 +69,8 @@ def page(reports: list[Report]) -> str:
         tag("style", Html(style)),
     )
     body = tag("body", tag("h1", names), tag("nav", *links), tag("main", *parts))
-    return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
+    text = f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
+    return text.encode(errors="backslashreplace").decode()  # a folder's name may hold bytes that are no text
 
 
 def _by_run(reports: list[Report], section: Callable[[Report], list[Html]]) -> list[Html]:

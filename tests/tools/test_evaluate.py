@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import shutil
 
 import numpy as np
@@ -12,6 +13,9 @@ from PIL import Image
 from flaxnets.cli import main
 from flaxnets.data.loading import load
 from flaxnets.data.sources import open_sources
+from flaxnets.errors import ConfigError
+from flaxnets.tools.metrics import draw_confusion, draw_reliability, measure
+from flaxnets.tools.outputs import check_new, write_folder
 from flaxnets.tools.trained import add_network, open_networks
 from flaxnets.training.log import read_metrics
 from flaxnets.weights.trained import read_run
@@ -109,6 +113,31 @@ def test_files_and_tables_are_for_people(trained_run, tmp_path, capsys):
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text())[0]["count"] == 80
     assert main([*line, "--out", str(tmp_path / "out")]) == 2
     assert "out exists already and is left as it is; choose another name." in capsys.readouterr().err
+
+
+def test_names_that_are_no_text_are_drawn_as_text():
+    """Folders may be called anything; `\\udcff` stands for a byte that is no text."""
+    measured = measure(np.log(np.full((4, 2), 0.5)), np.array([0, 1, 0, 1]), ["bad\udcff", "two\nlines"])
+    for png in (draw_confusion(measured), draw_reliability([("runs/bad\udcff", measured)])):
+        assert png.startswith(b"\x89PNG")
+
+
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"^Cannot write .*/gone/out: No such file or directory; choose another place"
+    ):
+        write_folder(tmp_path / "gone" / "out", {"a": b"1"})
+    with pytest.raises(KeyError):
+        write_folder(tmp_path / "out", {"a": b"1"}, check=lambda folder: {}["refused"])
+    assert not list(tmp_path.iterdir())
+    write_folder(tmp_path / "out", {"a": b"1"})
+    assert (tmp_path / "out" / "a").read_bytes() == b"1"
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(ConfigError, match=r"^Cannot write .*/out: you may not write in .*; choose another place\.$"):
+        check_new(tmp_path / "out")
 
 
 @pytest.mark.parametrize(

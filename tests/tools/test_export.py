@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import yaml
+from flax import nnx
 from golden import NAMES, REFERENCES, checkpoint
 
 import flaxnets
 from flaxnets import models, registry
 from flaxnets.cli import main
 from flaxnets.config import Augmentation
+from flaxnets.layers import ConvNorm, GlobalMean, classifier
+from flaxnets.plugin import ImageClassifier
 from flaxnets.tools.export_safetensors import files
 from flaxnets.tools.trained import Trained
 from flaxnets.weights.trained import TrainedRun
@@ -111,6 +114,17 @@ def test_grey_pictures_and_central_parts_are_told(tmp_path):
     given = config["pretrained_cfg"]
     assert (given["input_size"], given["crop_pct"], given["crop_mode"]) == ([1, 64, 64], 0.9, "center")
     assert (given["mean"], given["std"], given["num_classes"]) == ([0.5], [0.25], 2)
+
+
+def test_a_plugin_may_have_a_stem_without_a_kernel(tmp_path):
+    rngs = nnx.Rngs(0)
+    parts = {"stages": [[ConvNorm(3, 4, rngs=rngs)]], "head": GlobalMean(), "classifier": classifier(4, 2, rngs=rngs)}
+    model = ImageClassifier(stem=nnx.Dropout(0.1, rngs=rngs), **parts)
+    network = trained(tmp_path, "resnet18", model, classes="ab", data="folder:/home/me/bad\udcff")
+    _, config, _, text = exported(network, layout="flaxnets")
+    assert config["pretrained_cfg"]["classifier"] == "classifier"
+    assert "first_conv" not in config["pretrained_cfg"]
+    assert "bad\\udcff" in text
 
 
 def test_the_card_tells_metrics_and_no_folder_of_the_machine_and_names_cannot_break_it(small, tmp_path):

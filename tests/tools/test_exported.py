@@ -107,6 +107,17 @@ def test_preprocessing_and_softmax_can_be_inside(exported, trained_run, tmp_path
     np.testing.assert_allclose(comparison.softmax(inside.logits(pixels)), probabilities, atol=1e-6)
 
 
+def test_probabilities_that_are_too_small_for_a_float_give_finite_logits(exported):
+    file = open_exported(exported[0] / "model.stablehlo")
+    described = file.description.model_copy(update={"output": "probabilities"})
+    certain = np.eye(10, dtype=np.float32)[:2]
+    logits = dataclasses.replace(file, description=described, compute=lambda images: certain).logits(
+        np.zeros((2, 1, 1, 3))
+    )
+    assert np.isfinite(logits).all()
+    np.testing.assert_array_equal(comparison.softmax(logits).round(6), certain)
+
+
 def test_evaluation_of_the_file_is_that_of_the_run(exported, trained_run, capsys):
     data = ["--data.name", f"folder:{trained_run.pictures}", "--json"]
     cache = ["--compilation-cache", str(trained_run.folder.parent / "compiled"), "--batch-size", "16"]

@@ -1,6 +1,8 @@
 """`flaxnets features`: arrays of stages and embeddings in files, and what it refuses."""
 
+import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import flaxnets
 from flaxnets.cli import main
 from flaxnets.data.geometry import Resize
 from flaxnets.data.loading import transformed
+from flaxnets.tools.trained import open_network
 from flaxnets.weights.trained import read_run
 
 
@@ -58,6 +61,19 @@ def test_features_are_those_of_the_model(trained_run, features, tmp_path):
     np.testing.assert_allclose(np.stack(table["features"].to_numpy()), embeddings, rtol=1e-4, atol=1e-5)
     assert table["picture"].to_pylist() == list(map(str, files))
     assert json.loads(table.schema.metadata[b"shape"]) == [16]
+
+
+def test_names_that_are_no_text_are_written_as_text(trained_run, features, tmp_path, monkeypatch):
+    (tmp_path / "bad\udcff").mkdir()
+    shutil.copy(next(trained_run.pictures.glob("nine/*.png")), tmp_path / "bad\udcff" / "a.png")
+
+    def opened(*arguments, **keywords):
+        network = open_network(*arguments, **keywords)
+        return dataclasses.replace(network, class_names=("bad\udcff", *network.class_names[1:]))
+
+    monkeypatch.setattr("flaxnets.tools.features.open_network", opened)
+    assert features("bad\udcff", "--out", "a.parquet")[0] == 0
+    assert parquet.read_table("a.parquet")["label"].to_pylist() == ["bad\\udcff"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ import io
 import json
 import shutil
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,10 @@ from PIL import Image
 
 from flaxnets.cli import main
 from flaxnets.data.loading import transformed
+from flaxnets.errors import WeightsError
 from flaxnets.tools.grid import CAPTION, MARGIN
+from flaxnets.tools.inference import Seen, Stream
+from flaxnets.tools.predict import _writer
 from flaxnets.weights.trained import read_run
 
 
@@ -110,6 +115,28 @@ def test_csv_has_a_row_a_picture(trained_run, predict, tmp_path):
     assert good[:2] == [str(picture), "six"]
     assert float(good[3]) >= float(good[5]) > 0
     assert bad == [str(tmp_path / "empty.png"), "", "", "", "", "", "the file is empty"]
+
+
+def test_names_that_are_no_text_are_written_as_text(capsys):
+    network: Any = SimpleNamespace(class_names=("bad\udcff", "two\nlines"))
+    for form in ("csv", "json", "text"):
+        chosen: Any = SimpleNamespace(top=2, csv=form == "csv", json=form == "json")
+        _writer(chosen, network)(Seen("a.png", None, 0, {"logits": np.zeros(2)}, None))
+        out = capsys.readouterr().out
+        assert "bad\\udcff" in out
+        assert "two\\nlines" in out
+
+
+class Computed(Stream):
+    def start(self, images):
+        return {"logits": images[:, 0, 0] / np.array([1, 0], np.float32)}
+
+
+def test_answers_that_are_no_numbers_are_refused():
+    stream = Computed("runs/a", 4, (1, 1, 2))
+    with np.errstate(all="ignore"), pytest.raises(WeightsError) as error:
+        list(stream.stream(["a.png"], lambda name: (np.ones((1, 1, 2), np.uint8), None)))
+    assert str(error.value) == "runs/a gives logits that are not finite; give another checkpoint."
 
 
 def test_a_plot_shows_the_pictures(trained_run, predict, tmp_path):

@@ -129,6 +129,7 @@ def test_names_of_users_are_text_wherever_they_stand():
         assert "<script" not in text
         assert text.count("</style>") == 1
         assert " ".join(read.words).count(EVIL) >= 12
+    assert b"bad\\udcff" in page([made_report("bad\udcff", ("bad\udcff", "b", "c"))]).encode()
 
 
 def test_many_classes_are_listed_by_what_is_confused_most():
