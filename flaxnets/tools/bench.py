@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flaxnets.errors import ConfigError
-from flaxnets.tools.options import add_options, read_options
+from flaxnets.tools.options import add_options, check_counts, read_options
 
 # A round is so long that a clock's and a scheduler's moods do not show.
 SECONDS_A_ROUND = 1.0
@@ -34,10 +34,7 @@ def main(options: list[str], description: str) -> int:
     add_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args(options)
-    for name in ("batch", "rounds", "image_size"):
-        if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
-            flag = "--" + name.replace("_", "-")
-            raise ConfigError(f"{flag} cannot be {getattr(arguments, name)}; give a whole number above 0.")
+    check_counts(arguments, "batch", "rounds", "image_size")
     if arguments.file:
         for name in ("arch", "image_size", "batch", "mode", "compare", "options"):
             if getattr(arguments, name) != parser.get_default(name):

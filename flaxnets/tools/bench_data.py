@@ -10,11 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from flaxnets.errors import ConfigError
+from flaxnets.tools.options import check_counts
+
 SIZE = 224
 
 
 def main(options: list[str], description: str) -> int:
-    """Carry out the command and return its exit code. Raises DataError where the folder cannot be used."""
+    """Carry out the command and return its exit code. Raises FlaxnetsError for whatever the user can mend."""
     parser = argparse.ArgumentParser(prog="flaxnets bench-data", description=description)
     parser.add_argument(
         "folder", nargs="?", type=Path, help="images in a folder a class; default: 200 JPEGs of 500x375, made for this"
@@ -25,6 +28,12 @@ def main(options: list[str], description: str) -> int:
     parser.add_argument("--rounds", type=int, default=5, help="measurements, of which the median counts")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args(options)
+    check_counts(arguments, "workers", "batch_size", "images", "rounds")
+    if arguments.images < arguments.batch_size:
+        raise ConfigError(
+            f"--images {arguments.images} is less than a batch of {arguments.batch_size}; give more, or a smaller "
+            "--batch-size."
+        )
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or write_photographs(Path(temporary))
         result = measure(folder, arguments.workers, arguments.batch_size, arguments.images, arguments.rounds)

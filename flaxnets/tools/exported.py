@@ -27,6 +27,7 @@ FORMATS = {"stablehlo": "export_stablehlo", "tflite": "export_tflite"}
 STEM = "model"  # of the names of the file and of its description
 MOST_BYTES = 2**31  # of a file; protocol buffers and flat buffers hold no more
 MOST_DESCRIPTION_BYTES = 2**24
+LARGEST_IMAGE = 2**14  # pixels a side
 
 Compute = Callable[[np.ndarray], np.ndarray]
 
@@ -57,7 +58,7 @@ class Description(BaseModel):
     precision: Literal["float32", "float16", "dynamic-range", "int8"] = "float32"
     input: Literal["normalised", "pixels"]
     output: Literal["logits", "probabilities"]
-    image_size: int = Field(ge=1, le=2**14)
+    image_size: int = Field(ge=1, le=LARGEST_IMAGE)
     centre_crop: float | None = Field(gt=0, le=1)
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -139,11 +140,13 @@ def function(network: "Trained", arguments: argparse.Namespace) -> "Callable[[ja
 def describe(
     network: "Trained", arguments: argparse.Namespace, content: bytes = b"", precision: str = "float32"
 ) -> Description:
-    """The description of a file with that content. Raises ConfigError for a network without a classifier."""
+    """The description of a file with that content. Raises ConfigError for one that no file can be of."""
     from flaxnets import __version__
 
     if not network.class_names:
         raise ConfigError(f"{network.name} has no classifier; give a network that tells classes.")
+    if network.image_size > LARGEST_IMAGE:
+        raise ConfigError(f"--image-size cannot be {network.image_size}; give at most {LARGEST_IMAGE}.")
     return Description(
         flaxnets=__version__,
         sha256=hashlib.sha256(content).hexdigest(),

@@ -63,8 +63,15 @@ def add_inference(parser: argparse.ArgumentParser) -> None:
 
 def check_inference(arguments: argparse.Namespace) -> None:
     """Raise ConfigError for impossible values of the options of `add_inference`."""
-    if arguments.batch_size < 1:
-        raise ConfigError(f"--batch-size cannot be {arguments.batch_size}; give a whole number above 0.")
+    check_counts(arguments, "batch_size")
+
+
+def check_counts(arguments: argparse.Namespace, *names: str) -> None:
+    """Raise ConfigError for options of these names that are given, and below 1."""
+    for name in names:
+        given = getattr(arguments, name)
+        if given is not None and given < 1:
+            raise ConfigError(f"--{name.replace('_', '-')} cannot be {given}; give a whole number above 0.")
 
 
 def _value(word: str) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 from flaxnets.errors import ConfigError, printable
 from flaxnets.tools.classifier import Classifier
 from flaxnets.tools.exported import open_classifiers
-from flaxnets.tools.options import add_inference, check_inference
+from flaxnets.tools.options import add_inference, check_counts, check_inference
 from flaxnets.tools.outputs import Progress, check_new, write_new
 from flaxnets.tools.trained import add_network
 
@@ -45,8 +45,7 @@ def main(options: list[str], description: str) -> int:
     add_inference(parser)
     arguments = parser.parse_args(options)
     check_inference(arguments)
-    if arguments.top < 1:
-        raise ConfigError(f"--top cannot be {arguments.top}; give a whole number above 0.")
+    check_counts(arguments, "top")
     if arguments.plot:
         check_new(arguments.plot)
     (network,) = open_classifiers([arguments.network], arguments)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flaxnets.errors import ArchitectureError, ConfigError, RunFolderError, WeightsError, did_you_mean, printable
 from flaxnets.tools.classifier import Classifier
-from flaxnets.tools.options import add_options, read_options
+from flaxnets.tools.options import add_options, check_counts, read_options
 
 if TYPE_CHECKING:
     from flaxnets.config import Data
@@ -88,8 +88,7 @@ def open_run(folder: str) -> Trained:
 
 
 def _open(source: str, arguments: argparse.Namespace, fold: bool, untrained: bool) -> Trained:
-    if arguments.image_size is not None and arguments.image_size < 1:
-        raise ConfigError(f"--image-size cannot be {arguments.image_size}; give a whole number above 0.")
+    check_counts(arguments, "image_size")
     if arguments.centre_crop is not None and not 0 < arguments.centre_crop <= 1:
         raise ConfigError(f"--centre-crop cannot be {arguments.centre_crop}; give a share above 0, at most 1.")
     path = Path(source)

@@ -171,6 +171,7 @@ def test_an_export_that_differs_leaves_nothing(trained_run, tmp_path, monkeypatc
         (["none"], "There is no run folder, weights file or architecture 'none'. Give one that exists."),
         (["EMPTY"], "The run in empty has no checkpoint yet; wait for its first evaluation, or resume it."),
         (["RUN", "--arch", "resnet18"], "RUN is a run, which knows its network; leave out --arch, --options and"),
+        (["RUN", "--image-size", "20000"], "--image-size cannot be 20000; give at most 16384."),
         (["RUN", "--license", "mit"], "--license is not for stablehlo; leave it out, or give --format safetensors."),
         (["RUN", "--format", "safetensors", "--softmax"], "--softmax is not for safetensors; leave it out, or give"),
     ],
