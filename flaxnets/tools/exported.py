@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import importlib
 import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -174,7 +175,7 @@ def files(suffix: str, content: bytes, description: Description) -> dict[str, by
 
 def is_exported(source: str) -> bool:
     """Whether a user who names this means an exported file."""
-    return Path(source).suffix.removeprefix(".") in FORMATS and not Path(source).is_dir()
+    return Path(source).suffix.removeprefix(".") in FORMATS and not os.path.isdir(source)
 
 
 def open_exported(source: str | Path) -> Exported:

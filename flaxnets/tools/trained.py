@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,21 +69,21 @@ def open_network(source: str, arguments: argparse.Namespace, *, fold: bool = Tru
     Raises:
       FlaxnetsError: there is no such network, it is damaged, or the options do not fit it.
     """
-    if Path(source).is_dir() and (arguments.arch or arguments.options or arguments.classes):
+    if os.path.isdir(source) and (arguments.arch or arguments.options or arguments.classes):
         raise ConfigError(f"{source} is a run, which knows its network; leave out --arch, --options and --classes.")
     return _open(source, arguments, fold, untrained)
 
 
 def open_networks(sources: Sequence[str], arguments: argparse.Namespace) -> list[Trained]:
     """As `open_network`, for several; what a weights file needs is not for the runs beside it."""
-    if all(Path(source).is_dir() for source in sources):
+    if all(os.path.isdir(source) for source in sources):
         return [open_network(source, arguments) for source in sources]
     return [_open(source, arguments, fold=True, untrained=False) for source in sources]
 
 
 def open_run(folder: str) -> Trained:
     """The network of a run folder, as it was trained. Raises RunFolderError for anything else."""
-    if not Path(folder).is_dir():
+    if not os.path.isdir(folder):
         raise RunFolderError(f"There is no run folder {folder}; give a folder that `flaxnets train` wrote.")
     return _of_run(folder)
 
@@ -91,10 +92,9 @@ def _open(source: str, arguments: argparse.Namespace, fold: bool, untrained: boo
     check_counts(arguments, "image_size")
     if arguments.centre_crop is not None and not 0 < arguments.centre_crop <= 1:
         raise ConfigError(f"--centre-crop cannot be {arguments.centre_crop}; give a share above 0, at most 1.")
-    path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(source):  # which, unlike Path's, tells of a name that is too long that there is no such
         opened = _of_run(source)
-    elif path.is_file() or path.suffix in FILES:
+    elif os.path.isfile(source) or Path(source).suffix in FILES:
         opened = _of_file(source, arguments)
     else:
         opened = _of_architecture(source, arguments, untrained)
@@ -110,21 +110,31 @@ def _open(source: str, arguments: argparse.Namespace, fold: bool, untrained: boo
 
 
 def _of_run(source: str) -> Trained:
+    import jax
+    from flax import nnx
+
     from flaxnets import models
     from flaxnets.config import Augmentation
-    from flaxnets.weights.trained import read_run
+    from flaxnets.weights.trained import damaged, read_run
 
     run = read_run(source)
+    try:
+        view = Augmentation(**run.record["run"]["augmentation"])
+    except (KeyError, TypeError) as error:
+        raise damaged(run.folder) from error
+    model = models.filled(run.arch, run.tensors(), len(run.class_names), run.channels, **run.options)
+    if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(nnx.state(model))):
+        raise damaged(run.folder)  # it names more or fewer classes than the checkpoint has
     return Trained(
         name=source,
         arch=run.arch,
         options=run.options,
-        model=models.filled(run.arch, run.tensors(), len(run.class_names), run.channels, **run.options),
+        model=model,
         class_names=run.class_names,
         mean=run.mean,
         std=run.std,
         image_size=run.image_size,
-        view=Augmentation(**run.record["run"]["augmentation"]),
+        view=view,
         run=run,
     )
 

@@ -38,7 +38,7 @@ def read_weights(source: str | os.PathLike | Mapping[str, Any]) -> dict[str, np.
       WeightsError: no such file, a damaged one, or one that holds anything but tensors. Nothing in it is ever run.
       RunFolderError: a folder that holds no run, no checkpoint yet, or a damaged one.
     """
-    if not isinstance(source, Mapping) and Path(source).is_dir():
+    if not isinstance(source, Mapping) and os.path.isdir(source):
         return read_run(source).tensors()
     name = "The mapping of weights" if isinstance(source, Mapping) else os.fspath(source)
     try:

@@ -72,15 +72,25 @@ def read_run(folder: str | os.PathLike) -> TrainedRun:
             "std": tuple(record["std"]),
             "image_size": record["run"]["data"].get("test_image_size") or record["run"]["data"]["image_size"],
         }
+        words = (facts["arch"], *facts["class_names"])
+        numbers = (facts["image_size"], *facts["mean"], *facts["std"])
+        kinds = ((words, str), (numbers, int | float), ([facts["options"]], dict))
+        if not all(isinstance(value, kind) for values, kind in kinds for value in values):
+            raise TypeError("a value of another type")
     except OSError as error:
         raise RunFolderError(f"There is no run in {folder}; give a folder that `flaxnets train` wrote.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunFolderError(f"{folder / 'run.json'} is damaged; give another run.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damaged(folder) from error
     steps = {int(path.name): _accuracy(path) for path in folder.glob("checkpoints/*") if path.name.isdigit()}
     if not steps:
         raise RunFolderError(f"The run in {folder} has no checkpoint yet; wait for its first evaluation, or resume it.")
     best = max(steps, key=lambda step: (-1.0 if steps[step] is None else steps[step], step))
     return TrainedRun(folder=folder, **facts, step=best, accuracy=steps[best], record=record)
+
+
+def damaged(folder: Path) -> RunFolderError:
+    """What to raise where run.json is not as training wrote it."""
+    return RunFolderError(f"{folder / 'run.json'} is damaged; give another run.")
 
 
 def _accuracy(checkpoint: Path) -> float | None:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -13,7 +14,7 @@ import flaxnets
 from flaxnets import registry
 from flaxnets.config import Data, Run
 from flaxnets.data.images import decide_input, open_images
-from flaxnets.errors import FlaxnetsError
+from flaxnets.errors import FlaxnetsError, RunFolderError
 from flaxnets.tools.trained import Trained, add_network, open_network
 from flaxnets.weights.layouts import slots
 from flaxnets.weights.trained import read_run
@@ -104,9 +105,34 @@ def test_an_architecture_will_do_where_values_do_not_matter(trained_run, caplog)
 
 
 @pytest.mark.parametrize(
+    "damage",
+    [
+        lambda record: record["run"].pop("augmentation"),
+        lambda record: record["run"].update(augmentation=None),
+        lambda record: record["run"].update(options=None),
+        lambda record: record["run"].update(arch=5),
+        lambda record: record["run"].update(data=[]),
+        lambda record: record["run"]["data"].update(image_size="x"),
+        lambda record: record.update(mean=["a"]),
+        lambda record: record.update(class_names=[1, 2]),
+        lambda record: record.update(class_names=["one"]),
+    ],
+)
+def test_a_damaged_record_is_told(trained_run, damage, tmp_path):
+    run = shutil.copytree(trained_run.folder, tmp_path / "run")
+    record = json.loads((run / "run.json").read_text())
+    damage(record)
+    (run / "run.json").write_text(json.dumps(record))
+    with pytest.raises(RunFolderError, match=r"run\.json is damaged; give another run\.$"):
+        open_as(run)
+
+
+@pytest.mark.parametrize(
     ("source", "options", "message"),
     [
         ("runs/none", [], "There is no runs/none; give a run folder, or a weights file with --arch."),
+        (300 * "a", [], f"There is no run folder, weights file or architecture '{300 * 'a'}'. Give one that exists."),
+        (300 * "a" + ".pth", ["--arch", "resnet18"], "aaa.pth: File name too long; give a .safetensors or .pth file"),
         ("resnt18", [], "There is no run folder, weights file or architecture 'resnt18'. Did you mean resnet18"),
         ("resnet18", [], "resnet18 is an architecture without weights, whose answers would be random; give a run"),
         (".", [], "There is no run in .; give a folder that `flaxnets train` wrote."),
