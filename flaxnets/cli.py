@@ -1,5 +1,6 @@
 """The command line: parses, dispatches, and turns mistakes of the user into one sentence and exit code 2."""
 
+import errno
 import gc
 import importlib
 import os
@@ -52,6 +53,9 @@ def main(arguments: list[str] | None = None, command: list[str] | None = None) -
     name, *options = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     gc.set_threshold(100_000)  # what is imported and traced stays: looking through it took a tenth of a start
     keep_freed_memory()  # before there are threads, each of which would have memory of its own
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed by whoever started the process: what is said goes nowhere
+            setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115 - to the end of the process
     try:
         code = _run(name, options, command or ["flaxnets", name])
         sys.stdout.flush()
@@ -63,8 +67,23 @@ def main(arguments: list[str] | None = None, command: list[str] | None = None) -
         print("Stopped before the first step; nothing was trained.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever reads, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say_nothing_more()
         return 0
+    except SystemExit as end:  # in place of BrokenPipeError rich ends the process
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        return 0
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f"Error: {error.strerror} for what the command writes; make room, or write elsewhere.", file=sys.stderr)
+        _say_nothing_more()
+        return 2
+
+
+def _say_nothing_more() -> None:
+    """Let Python's own attempt to write the rest, at its end, succeed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(name: str, options: list[str], command: list[str]) -> int:

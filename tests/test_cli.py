@@ -1,7 +1,11 @@
 """The other commands, and what `flaxnets` says of itself."""
 
 import json
+import subprocess
+import sys
 from importlib.metadata import entry_points
+
+import pytest
 
 
 def test_usage_names_every_command(flaxnets):
@@ -40,6 +44,25 @@ def test_a_value_of_another_kind_is_refused_with_what_is_possible(flaxnets):
     done = flaxnets("train", "--dtype", "float8", code=2)
     assert "Traceback" not in done.stderr
     assert "invalid choice 'float8' for argument '--dtype'. Expected one of ('float32', 'bfloat16')." in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ("list >/dev/full", 2, "Error: No space left on device for what the command writes; make room, or write else"),
+        ("list --json >/dev/full", 2, "Error: No space left on device for what the command writes; make room, or wri"),
+        ("list >&-", 0, ""),
+        ("nosuch 2>&-", 2, ""),
+        ("list | true", 0, ""),
+        ("--help | true", 0, ""),
+    ],
+)
+def test_an_output_that_takes_nothing_is_no_accident(flaxnets, line, code, said):
+    line = f"set -o pipefail; {sys.executable} -m flaxnets {line}"
+    done = subprocess.run(["bash", "-c", line], env=flaxnets.environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == code
+    assert done.stderr.startswith(said)
+    assert len(done.stderr.splitlines()) == bool(said)
 
 
 def test_the_console_script_is_the_module():
