@@ -3,6 +3,7 @@
 import errno
 import gc
 import importlib
+import io
 import os
 import shlex
 import sys
@@ -53,9 +54,12 @@ def main(arguments: list[str] | None = None, command: list[str] | None = None) -
     name, *options = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     gc.set_threshold(100_000)  # what is imported and traced stays: looking through it took a tenth of a start
     keep_freed_memory()  # before there are threads, each of which would have memory of its own
-    for stream in ("stdout", "stderr"):
-        if getattr(sys, stream) is None:  # closed by whoever started the process: what is said goes nowhere
-            setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115 - to the end of the process
+    for name_of_stream in ("stdout", "stderr"):
+        stream = getattr(sys, name_of_stream)
+        if stream is None:  # closed by whoever started the process: what is said goes nowhere
+            setattr(sys, name_of_stream, open(os.devnull, "w"))  # noqa: SIM115 - to the end of the process
+        elif isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")  # rather a ? for what the terminal has no letter for than no answer
     try:
         code = _run(name, options, command or ["flaxnets", name])
         sys.stdout.flush()

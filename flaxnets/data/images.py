@@ -1,6 +1,7 @@
 """The images of a run, as its configuration describes them: training and test batches, and what is known of them."""
 
 import dataclasses
+import os
 
 import jax
 
@@ -48,7 +49,7 @@ def decide_input(run: Run) -> tuple[Run, Statistics | None]:
     Raises RunFolderError, WeightsError or ArchitectureError where there is no such.
     """
     size, statistics = NEW_SIZE, None
-    if run.weights and run.weights.is_dir():
+    if run.weights and os.path.isdir(run.weights):
         weights = read_run(run.weights)
         size, statistics = weights.image_size, (weights.mean, weights.std)
     elif run.weights:

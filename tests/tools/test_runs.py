@@ -1,6 +1,8 @@
 """`flaxnets runs`: what is said of run folders."""
 
+import io
 import json
+import sys
 
 import pytest
 
@@ -58,6 +60,14 @@ def test_names_that_look_like_markup_are_shown_as_they_are(tmp_path, capsys):
     create_folder(tmp_path / "run", Run(data=Data(name="folder:[/x]")), {"class_names": ["a", "b"], "total_steps": 20})
     assert main(["runs", str(tmp_path)]) == 0
     assert "folder:[/x]" in capsys.readouterr().out
+
+
+def test_a_terminal_that_lacks_a_letter_shows_the_others(tmp_path, monkeypatch):
+    make(tmp_path / "zürich")
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert main(["runs", str(tmp_path)]) == 0
+    assert b"z?rich" in terminal.buffer.getvalue()
 
 
 def test_a_folder_without_runs_says_how_to_start_one(tmp_path, capsys):

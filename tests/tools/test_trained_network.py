@@ -81,6 +81,7 @@ def test_training_from_weights_has_their_input(trained_run, tmp_path, data_dir):
     decided, statistics = decide_input(run)
     assert (decided.data.image_size, statistics) == (32, None)
     published = registry.get("resnet18")
+    (tmp_path / "a.pth").touch()
     decided, statistics = decide_input(run.model_copy(update={"arch": "resnet18", "weights": tmp_path / "a.pth"}))
     assert (decided.data.image_size, statistics) == (224, (published.mean, published.std))
     opened = open_images(decided.data, decided.augmentation, 0, statistics)  # grey digits
