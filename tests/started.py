@@ -4,6 +4,7 @@ A server process imports what training imports, once, and each command is forked
 """
 
 import contextlib
+import importlib.metadata
 import multiprocessing
 import os
 import re
@@ -23,7 +24,10 @@ PATIENCE = 300  # seconds; only a test that fails waits so long
 
 def xla_flags(devices: int) -> str:
     """Simulated devices; and the quickest compilation, because tests compile far longer than they compute."""
-    return f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    if tuple(map(int, importlib.metadata.version("jax").split(".")[:2])) < (0, 11):  # which has two ways to compile
+        flags += " --xla_cpu_use_fusion_emitters=false"
+    return flags
 
 
 def _main(arguments: list[str], folder: Path, site: Path, environment: dict[str, str], output: str) -> None:

@@ -93,6 +93,7 @@ def test_the_cache_of_a_user_who_does_not_exist_is_done_without(caplog):
     assert "No compilation cache: cannot write ~no-such-user/cache (Could not determine home dir" in caplog.text
 
 
+@pytest.mark.filterwarnings("ignore:Error writing persistent compilation cache")  # JAX's own, if a test has chosen one
 def test_a_cache_that_is_full_costs_no_step(make, tmp_path, caplog):
     """A limit on the size of files stands for the disk."""
     program, state, batch = make
