@@ -27,6 +27,9 @@ class MetricsLog:
       start: step from which the run continues; what an interrupted run wrote after it is dropped, because the
         continued run will write it again.
       writes: whether to write anything; of several processes one does.
+
+    Raises:
+      RunFolderError: nothing can be written there.
     """
 
     def __init__(self, folder: Path, start: int, *, writes: bool = True):
@@ -122,7 +125,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
         return []
     measured = [line for line in map(_measured, lines) if line]
     if len(measured) < len(lines):
-        logger.warning("%s has %d damaged lines; left out.", folder / "metrics.jsonl", len(lines) - len(measured))
+        logger.warning("%s is damaged; lines left out: %d.", folder / "metrics.jsonl", len(lines) - len(measured))
     return measured
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ def use_compilation_cache(folder: Path) -> Path | None:
         jax.config.update("jax_compilation_cache_dir", str(made))
         # Building a model compiles dozens of small programs; reading them back takes a tenth of the time.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        # Of a disk that is full, JAX would tell for each of them; `save` tells once a step.
+        warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     return made
 
 

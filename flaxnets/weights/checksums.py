@@ -1,6 +1,7 @@
 """Checksums of arrays, so that bits that changed on a disk are never taken for what was trained."""
 
 import zlib
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,6 +20,12 @@ def checksums(tree: Any) -> dict[str, int]:
     arrays = by_path(tree)
     with ThreadPoolExecutor() as pool:
         return dict(zip(arrays, pool.map(_checksum, arrays.values()), strict=True))
+
+
+def verify(tree: Any, saved: Mapping[str, int]) -> None:
+    """Raise ValueError where an array of a tree is not the one whose checksum is among `saved`, by its path."""
+    if not checksums(tree).items() <= saved.items():
+        raise ValueError("its arrays are not those that were saved, by their checksums")
 
 
 def _checksum(array: Any) -> int:

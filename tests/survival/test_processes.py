@@ -106,6 +106,7 @@ def test_launch_starts_processes_that_prepare_one_data_set_and_stop_together(fla
                 break
         rest = process.stdout.read()
     assert process.returncode == 128 + signal.SIGINT, rest
+    assert "Stopped by SIGINT after step" in rest
     assert rest.strip().endswith(f"Resume by: flaxnets {shlex.join(command[command.index('launch') :])} --resume")
     assert json.loads((tmp_path / "runs" / "run" / "run.json").read_text())["settings"]["data.name"]
 

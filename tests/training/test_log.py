@@ -39,7 +39,7 @@ def test_a_damaged_line_is_left_out_with_a_warning_and_training_continues(tmp_pa
     whole = [b'{"step": 1, "split": "train"}', b'{"step": 2, "split": "test", "accuracy": 0.5}']
     (tmp_path / "metrics.jsonl").write_bytes(b"\n".join([whole[0], damage, whole[1], b""]))
     assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2]
-    assert caplog.messages == [f"{tmp_path / 'metrics.jsonl'} has 1 damaged lines; left out."]
+    assert caplog.messages == [f"{tmp_path / 'metrics.jsonl'} is damaged; lines left out: 1."]
     MetricsLog(tmp_path, start=2).close()
     assert (tmp_path / "metrics.jsonl").read_bytes() == b"\n".join([*whole, b""])
 
