@@ -6,11 +6,11 @@ import shlex
 import signal
 
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 import safetensors.numpy
 from flax import nnx
 from flaxnets_tiny import tiny_net
+from states import final_state, state_of
 
 from flaxnets.training.log import read_metrics
 from flaxnets.weights.trained import read_run
@@ -26,13 +26,6 @@ SHORT = [
     "--evaluate-every",
     "0.25 epochs",
 ]
-
-
-def final_state(folder):
-    """The newest checkpoint's arrays by path, as NumPy reads them."""
-    steps = [int(path.name) for path in (folder / "checkpoints").iterdir() if path.name.isdigit()]
-    restored = ocp.StandardCheckpointer().restore(folder.absolute() / "checkpoints" / str(max(steps)) / "default")
-    return max(steps), ocp.tree.to_flat_dict(restored, sep="/")
 
 
 def assert_same_state(a, b):
@@ -89,8 +82,7 @@ def test_a_run_starts_from_given_weights(flaxnets):
     options += ["--data.image-size", 32]
     done = flaxnets(*options, "--weights", "tiny.safetensors", "--evaluate-every", "0.04 epochs")
     assert "The weights are of other classes" in done.stderr
-    folder = flaxnets.folder / "runs" / "tiny_net-flaxnets_digits" / "checkpoints" / "1" / "default"
-    state = ocp.tree.to_flat_dict(ocp.StandardCheckpointer().restore(folder), sep="/")
+    state = state_of(flaxnets.folder / "runs" / "tiny_net-flaxnets_digits", step=1)
     for name, array in weights.items():
         if name.endswith(("kernel", "scale", "bias")) and "classifier" not in name:
             np.testing.assert_array_equal(state["params/" + name.replace(".", "/")], array)

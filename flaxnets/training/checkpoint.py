@@ -15,11 +15,11 @@ import jax
 import orbax.checkpoint as ocp
 
 from flaxnets.errors import RunFolderError
-from flaxnets.training import processes
+from flaxnets.training import mesh, processes
 from flaxnets.training.state import TrainState
 from flaxnets.weights.checksums import by_path, checksums, verify
+from flaxnets.weights.packing import FORMAT, layout, pack, unpack
 
-FORMAT = 1  # of TrainState in a checkpoint; another number is another layout, which this version cannot read
 METADATA_KEYS = {"item_handlers", "metrics", "performance_metrics", "custom_metadata"}  # of Orbax, for a step
 METADATA_KEYS |= {"init_timestamp_nsecs", "commit_timestamp_nsecs"}
 LONGEST_REASON = 300  # characters
@@ -53,6 +53,7 @@ class Checkpoints:
             cleanup_tmp_directories=True,  # what a kill in mid-save left behind
         )
         self._saved = saved
+        self._pack = jax.jit(pack)
         self._background = ThreadPoolExecutor(1)
         self._saving: Future[None] | None = None
         self._failure: tuple[int, str] | None = None  # of the last save: its step, and why
@@ -61,14 +62,15 @@ class Checkpoints:
     def save(self, step: int, state: TrainState, accuracy: float | None = None) -> None:
         """Write the state of a step in the background; `accuracy` on the test set, where it was measured."""
         self._settle()
-        facts = {"flaxnets": importlib.metadata.version("flaxnets"), "format": FORMAT, "shapes": _shapes(state)}
+        facts = {"flaxnets": importlib.metadata.version("flaxnets"), "format": FORMAT, "layout": layout(state)}
+        vectors = self._pack(state)
         try:
             self._manager.save(
                 step,
                 # Without a size of files, Orbax looks at paths for each array: a fifth of a save, by its profile.
-                args=ocp.args.PyTreeSave(state, ocdbt_target_data_file_size=0),
+                args=ocp.args.PyTreeSave(vectors, ocdbt_target_data_file_size=0),
                 metrics=None if accuracy is None else {"accuracy": accuracy},
-                custom_metadata={**facts, "checksums": checksums(state)},
+                custom_metadata={**facts, "checksums": checksums(vectors)},
             )
         except (OSError, ValueError) as error:
             self._fail(step, error)
@@ -214,7 +216,8 @@ class Checkpoints:
         if facts.get("format", FORMAT) != FORMAT:
             version = facts.get("flaxnets")
             return f"by flaxnets {version}, which keeps them in another form; continue the run with that version"
-        here, there = _shapes(like), facts.get("shapes", _shapes(like))
+        layouts = layout(like), facts.get("layout", layout(like))
+        here, there = ({path: shape for path, _, shape in of} for of in layouts)
         differing = sorted(name for name in {*here, *there} if here.get(name) != there.get(name))
         if not differing:
             return None
@@ -226,11 +229,12 @@ class Checkpoints:
         )
 
     def _restore(self, step: int, like: TrainState) -> TrainState:
-        target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like)
+        target = mesh.shapes(jax.eval_shape(self._pack, like), like.step.sharding)
         places = ocp.checkpoint_utils.construct_restore_args(target)
-        state = cast(TrainState, self._manager.restore(step, args=ocp.args.PyTreeRestore(target, places)))
-        verify(state, self._facts(step).get("checksums") or {})
-        return state
+        vectors = self._manager.restore(step, args=ocp.args.PyTreeRestore(target, places))
+        verify(vectors, self._facts(step).get("checksums") or {})
+        arrays = jax.jit(lambda vectors: unpack(vectors, layout(like)), out_shardings=like.step.sharding)(vectors)
+        return jax.tree.unflatten(jax.tree.structure(like), [arrays[path] for path in by_path(like)])
 
     def _set_aside(self, step: int | str, reason: str) -> None:
         """Rename a damaged checkpoint: training will write its step again, and its owner may still have use for it."""
@@ -238,10 +242,6 @@ class Checkpoints:
         aside = next(path for path in map(self._folder.joinpath, names) if not path.exists())
         logger.warning("Checkpoint %s is damaged, now %s, and the one before is used: %s", step, aside.name, reason)
         (self._folder / str(step)).rename(aside)
-
-
-def _shapes(state: TrainState) -> dict[str, list[int]]:
-    return {name: list(array.shape) for name, array in by_path(state).items()}
 
 
 def _json_keys(file: Path) -> set[str] | None:

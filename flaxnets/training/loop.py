@@ -17,7 +17,7 @@ from flaxnets.training.signals import StopRequest
 from flaxnets.training.skips import Skips
 from flaxnets.training.state import TrainState
 
-MEETING = 10  # evaluation steps after which several processes ask each other whether to stop
+MEETING = 10  # steps, of training or evaluation, after which several processes ask each other whether to stop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +184,7 @@ def fit(
             display.first_step(step)
             meter.restart()  # compilation is not training
         reading, accuracy = log_due.is_due(step) or evaluation_due.is_due(step), None
-        stopped = stop.requested(meeting=reading)
+        stopped = stop.requested(meeting=reading or step % MEETING == 0)
         if reading or stopped:
             trained = meter.read()
             log.write(step, "train", trained)

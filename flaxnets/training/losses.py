@@ -8,7 +8,7 @@ import optax
 
 Loss = Callable[[jax.Array, jax.Array, float], jax.Array]
 
-VISIBLE = 0.2  # share of an image from which a class counts as present
+VISIBLE = 0.2  # share of an image above which a class counts as present
 
 
 def cross_entropy(logits: jax.Array, shares: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
@@ -24,10 +24,10 @@ def binary_cross_entropy(logits: jax.Array, shares: jax.Array, label_smoothing: 
     """Sum over classes of each one's own cross-entropy [b], for logits and shares [b, classes], in nats.
 
     The target is 1 - label_smoothing for every class that was mixed in, whatever its share, plus label_smoothing /
-    classes everywhere (Wightman et al. 2021, arXiv:2110.00476, section 3). A share of less than a fifth does not count,
-    as in their code, timm: it can hardly be seen.
+    classes everywhere (Wightman et al. 2021, arXiv:2110.00476, section 3). A share of a fifth or less does not count,
+    as in their code, timm (`--bce-target-thresh 0.2`): it can hardly be seen.
     """
-    present = (shares >= VISIBLE).astype(jnp.float32)
+    present = (shares > VISIBLE).astype(jnp.float32)
     targets = optax.smooth_labels(present, label_smoothing)
     return optax.sigmoid_binary_cross_entropy(logits, targets).sum(-1)
 

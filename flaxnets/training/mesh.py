@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from flaxnets.errors import ConfigError
 
@@ -60,7 +60,7 @@ def place(tree: Any, sharding: NamedSharding) -> Any:
     return jax.tree.map(placed, tree)
 
 
-def shapes(tree: Any, sharding: NamedSharding) -> Any:
+def shapes(tree: Any, sharding: Sharding) -> Any:
     """A tree of arrays, or of their shapes, as shapes that lie on the devices as `sharding` says."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
 

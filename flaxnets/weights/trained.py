@@ -48,10 +48,12 @@ class TrainedRun:
         Where the run keeps averages of its parameters, it is those. The optimiser's state is not read.
 
         Raises:
-          RunFolderError: the checkpoint is damaged.
+          RunFolderError: the checkpoint is damaged, or of another version of flaxnets.
         """
         try:
             return _read(self.folder.absolute() / "checkpoints" / str(self.step))
+        except RunFolderError:
+            raise
         except Exception as error:  # whatever the file formats below make of damaged bytes
             raise RunFolderError(
                 f"The checkpoint of step {self.step} in {self.folder} is damaged ({type(error).__name__}); move its "
@@ -106,21 +108,23 @@ def _read(checkpoint: Path) -> dict[str, np.ndarray]:
     import orbax.checkpoint as ocp
 
     from flaxnets.weights.checksums import verify
+    from flaxnets.weights.packing import FORMAT, unpack
 
+    facts = json.loads((checkpoint / "_CHECKPOINT_METADATA").read_text())["custom_metadata"]
+    if facts["format"] != FORMAT:
+        raise RunFolderError(
+            f"{checkpoint} was written by flaxnets {facts['flaxnets']} in another form; read it with that version."
+        )
     handler: Any = ocp.PyTreeCheckpointHandler()
     try:
         stored = handler.metadata(checkpoint / "default").tree
-        trained = stored.get("average") or stored
-        wanted = {kind: trained[kind] for kind in ("params", "batch_stats")}
-        target = {"average": wanted} if trained is not stored else wanted
+        parts = {"average"} & stored.keys() or {"params", "batch_stats"}
+        target = {part: vectors for part, vectors in stored.items() if part in parts}
         numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), target)
         arguments = ocp.args.PyTreeRestore(item=target, restore_args=numpy, partial_restore=True)
-        restored = handler.restore(checkpoint / "default", args=arguments)
+        vectors = handler.restore(checkpoint / "default", args=arguments)
     finally:
         handler.close()
-    facts = json.loads((checkpoint / "_CHECKPOINT_METADATA").read_text()).get("custom_metadata") or {}
-    saved = facts.get("checksums")  # which the first versions did not write
-    if saved is not None:
-        verify(restored, saved)
-    restored = restored.get("average", restored)
-    return {name: array for kind in restored.values() for name, array in ocp.tree.to_flat_dict(kind, sep=".").items()}
+    verify(vectors, facts["checksums"])
+    paths = {path.removeprefix("average/"): array for path, array in unpack(vectors, facts["layout"]).items()}
+    return {path.partition("/")[2].replace("/", "."): array for path, array in paths.items()}

@@ -3,20 +3,13 @@
 import time
 
 import numpy as np
-import orbax.checkpoint as ocp
 from started import saved_steps
+from states import final_state
 
 from flaxnets.training.log import read_metrics
 
 KILLS = 20
 OPTIONS = ["--steps", 300, "--evaluate-every", "5 steps", "--data.holdout", 0.01, "--keep", 2]  # a save every 5 steps
-
-
-def final_state(folder):
-    """The newest checkpoint's arrays by path."""
-    step = max(int(path.name) for path in (folder / "checkpoints").iterdir() if path.name.isdigit())
-    restored = ocp.StandardCheckpointer().restore(folder.absolute() / "checkpoints" / str(step) / "default")
-    return step, ocp.tree.to_flat_dict(restored, sep="/")
 
 
 def test_twenty_kills_change_nothing(start, folder):

@@ -96,7 +96,8 @@ def test_when_one_process_is_killed_the_other_ends_and_says_why(start, folder, k
 
 def test_launch_starts_processes_that_prepare_one_data_set_and_stop_together(flaxnets, tmp_path):
     command = flaxnets.command("launch", "--processes", 2, "--", "train", "--arch", "tiny_net", "--steps", 100_000)
-    command += ["--data.dir", str(tmp_path / "data"), "--name", "run", "--evaluate-every", "0.1 epochs"]
+    command += ["--data.dir", str(tmp_path / "data"), "--name", "run"]
+    command += ["--evaluate-every", "1000 epochs", "--log-every", "1000 epochs"]  # they agree on stopping nevertheless
     variables = flaxnets.environment()
     with subprocess.Popen(command, cwd=tmp_path, env=variables, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout

@@ -154,7 +154,7 @@ def test_a_checkpoint_of_another_network_is_refused_and_stays(folder):
 
 
 def test_a_checkpoint_of_another_version_is_refused_and_stays(folder, monkeypatch):
-    monkeypatch.setattr("flaxnets.training.checkpoint.FORMAT", 2)
+    monkeypatch.setattr("flaxnets.training.checkpoint.FORMAT", 3)
     with (
         contextlib.closing(Checkpoints(folder, keep=2)) as checkpoints,
         pytest.raises(RunFolderError, match=r"are by flaxnets 0\.1\.0, which keeps them in another form; continue the"),
