@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from flaxnets.layers.convolution import cpu_form
-from flaxnets.layers.lowerings import Geometry, blocks, patches, plain, shifted
+from flaxnets.layers.lowerings import Geometry, blocks, patches, plain, plain_forward, shifted
 from flaxnets.layers.winograd import winograd
 from flaxnets.training.memory import keep_freed_memory
 
@@ -68,7 +68,7 @@ def _forms(kernel_size: int, stride: int, groups: int, cin: int):
         return [plain, shifted]
     if groups > 1:
         return [plain, blocks]
-    return [plain, patches, *([winograd] if (kernel_size, stride) == (3, 1) else [])]
+    return [plain, patches, *({1: [winograd], 2: [plain_forward]}[stride] if kernel_size == 3 else [])]
 
 
 def _directions(form, geometry: Geometry):

@@ -15,7 +15,7 @@ from jax.export import is_symbolic_dim
 from flaxnets.errors import ConfigError
 from flaxnets.layers.checks import require_choice
 from flaxnets.layers.initializers import he_normal
-from flaxnets.layers.lowerings import Geometry, blocks, patches, plain, shifted
+from flaxnets.layers.lowerings import Geometry, blocks, patches, plain, plain_forward, shifted
 from flaxnets.layers.portable import is_portable
 from flaxnets.layers.winograd import winograd
 
@@ -116,7 +116,8 @@ def cpu_form(image_shape: Sequence[int], kernel_shape: Sequence[int], geometry: 
     batch = 1 if is_symbolic_dim(batch) else batch
     output_size = geometry.output_size(size, kernel_size)
     pixels = math.prod(output_size)
-    is_3x3 = kernel_size == [3, 3] and geometry.strides == geometry.dilation == (1, 1) and _pads_up_to(2, geometry)
+    is_3x3, is_large = kernel_size == [3, 3] and geometry.dilation == (1, 1), batch * pixels >= 384
+    steps_by_1 = geometry.strides == (1, 1) and _pads_up_to(2, geometry)
     rules = (
         (name == "plain" or is_portable(), plain),
         (min(output_size) < 1, plain),  # the kernel does not fit in: XLA gives an empty map, other forms fail
@@ -124,7 +125,8 @@ def cpu_form(image_shape: Sequence[int], kernel_shape: Sequence[int], geometry: 
         (geometry.groups > 1, blocks),
         (kernel_size == [1, 1], patches),  # pointwise: a matrix product
         (pixels <= 4 or batch * pixels <= 64, patches),
-        (is_3x3 and min(cin, cout) >= 128 and batch * pixels >= 384, winograd),
+        (is_3x3 and is_large and steps_by_1 and min(cin, cout) >= 128, winograd),
+        (is_3x3 and is_large and not steps_by_1 and min(cin, cout) >= 64, plain_forward),
     )
     return next((form for holds, form in rules if holds), plain)
 

@@ -7,18 +7,21 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from flaxnets.layers.lowerings import Geometry, padded, plain, window
+from flaxnets.layers.lowerings import Geometry, padded, window
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def winograd(images: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """As `lowerings.plain`, for one group, a kernel of 3x3, no strides or dilation, and paddings of up to 2.
 
-    Computed in float32; rounding differs from the plain form's by about 1e-6 of the largest value. Only the kernel's
-    gradient is the plain form's.
+    Computed in float32; rounding differs from the plain form's by about 1e-6 of the largest value.
 
     Source: Lavin and Gray 2015, arXiv:1509.09308, section 4.1: F(2x2, 3x3).
     """
+    return _convolved(images, kernel, geometry)
+
+
+def _convolved(images: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     weights = [[kernel[y, x] for x in range(3)] for y in range(3)]
     return _filtered(images, weights, geometry.padding, channels=0)
 
@@ -28,10 +31,11 @@ def _forward(images: jax.Array, kernel: jax.Array, geometry: Geometry):
 
 
 def _backward(geometry: Geometry, residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array):
+    """The input's gradient is such a convolution itself; the kernel's has 16 products too, one a place in the tiles."""
     images, kernel = residuals
     turned = [[kernel[2 - y, 2 - x] for x in range(3)] for y in range(3)]
     padding = [(2 - before, 2 - after) for before, after in geometry.padding]
-    _, pull = jax.vjp(lambda kernel: plain(images, kernel, geometry), kernel)
+    _, pull = jax.vjp(lambda kernel: _convolved(images, kernel, geometry), kernel)
     return _filtered(cotangent, turned, padding, channels=1), *pull(cotangent)
 
 

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from flaxnets.errors import ConfigError
 from flaxnets.layers import ConvNorm, Convolution, GlobalMean, MaxPool, convolve, he_normal, uniform_fan_in
 from flaxnets.layers.convolution import cpu_form
-from flaxnets.layers.lowerings import Geometry, blocks, patches, plain, shifted
+from flaxnets.layers.lowerings import Geometry, blocks, patches, plain, plain_forward, shifted
 from flaxnets.layers.winograd import winograd
 
 # What chooses or names data without computing.
 CHEAP = ("stablehlo.constant", "stablehlo.broadcast_in_dim", "stablehlo.case", "stablehlo.return")
-FORMS = {"patches": patches, "blocks": blocks, "shifted": shifted, "winograd": winograd}
+FORMS = {form.__name__: form for form in (patches, plain_forward, blocks, shifted, winograd)}
 
 
 @st.composite
@@ -38,10 +38,8 @@ def cases(draw, form="any"):
     size = tuple(
         max(1, pixels - sum(pad)) + draw(st.integers(0, 20)) for pixels, pad in zip(reach, padding, strict=True)
     )
-    groups = {"patches": st.just(1), "winograd": st.just(1), "shifted": st.integers(2, 5)}.get(
-        form, st.sampled_from([1, 2, 3, 8])
-    )
-    groups = draw(groups)
+    dense = {"patches", "plain_forward", "winograd"}
+    groups = 1 if form in dense else draw(st.integers(2, 5) if form == "shifted" else st.sampled_from([1, 2, 3, 8]))
     per_group = 1 if form == "shifted" else draw(st.sampled_from([1, 2, 6, 20]))
     channels = groups * per_group, groups * draw(st.integers(1, 3))
     random = np.random.default_rng(draw(st.integers(0, 99)))
@@ -99,8 +97,9 @@ def test_choice_by_kind_and_size(monkeypatch):
     assert cpu_form((1, 56, 56, 64), (1, 1, 64, 64), Geometry()) is patches
     assert cpu_form((8, 14, 14, 256), (3, 3, 256, 256), same) is winograd
     assert cpu_form((1, 14, 14, 256), (3, 3, 256, 256), same) is plain
-    assert cpu_form((8, 14, 14, 256), (3, 3, 256, 256), same._replace(strides=(2, 2))) is plain
-    assert cpu_form((8, 14, 14, 256), (3, 3, 256, 256), Geometry(padding=((3, 3), (1, 1)))) is plain
+    assert cpu_form((8, 14, 14, 256), (3, 3, 256, 256), same._replace(strides=(2, 2))) is plain_forward
+    assert cpu_form((4, 14, 14, 256), (3, 3, 256, 256), same._replace(strides=(2, 2))) is plain
+    assert cpu_form((8, 14, 14, 256), (3, 3, 256, 256), Geometry(padding=((3, 3), (1, 1)))) is plain_forward
     assert cpu_form((1, 56, 56, 64), (3, 3, 1, 128), same._replace(groups=64)) is shifted
     assert cpu_form((1, 56, 56, 64), (3, 3, 2, 64), same._replace(groups=32)) is blocks
     monkeypatch.setenv("FLAXNETS_CONV", "plain")
