@@ -67,8 +67,7 @@ class Checkpoints:
         try:
             self._manager.save(
                 step,
-                # Without a size of files, Orbax looks at paths for each array: a fifth of a save, by its profile.
-                args=ocp.args.PyTreeSave(vectors, ocdbt_target_data_file_size=0),
+                args=ocp.args.PyTreeSave(vectors),
                 metrics=None if accuracy is None else {"accuracy": accuracy},
                 custom_metadata={**facts, "checksums": checksums(vectors)},
             )
@@ -158,13 +157,8 @@ class Checkpoints:
             return self._manager_of_folder()
 
     def _manager_of_folder(self) -> ocp.CheckpointManager:
-        # Compression would take a quarter of a save's time from the training, and would save a tenth of the disk. Notes
-        # on how arrays lay on the devices would take another quarter; they are restored as the present run has them.
-        arrays = ocp.type_handlers.ArrayHandler(enable_write_sharding_file=False)
-        handler = ocp.PyTreeCheckpointHandler(
-            use_compression=False,
-            type_handler_registry=ocp.type_handlers.create_type_handler_registry((jax.Array, arrays)),
-        )
+        # Compression would take time from the training, and would save a tenth of the disk.
+        handler = ocp.PyTreeCheckpointHandler(use_compression=False)
         return ocp.CheckpointManager(self._folder, options=self._options, item_handlers=handler)
 
     def _set_aside_unless(self, good: bool, step_folder: Path) -> None:

@@ -4,9 +4,9 @@ import json
 import os
 import subprocess
 
-import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
+from states import final_state
 
 from flaxnets.config import Data
 from flaxnets.data import check
@@ -158,7 +158,5 @@ def test_a_run_leaves_out_broken_files_and_names_one_that_vanishes(flaxnets, fol
     assert error.startswith(
         f"Error: Cannot read {folder}/train/cat/7.jpg: No such file or directory; bring it back, or"
     )
-    checkpoints = flaxnets.folder / "runs" / "tiny_net-data" / "checkpoints"
-    newest = max(int(path.name) for path in checkpoints.iterdir() if path.name.isdigit())
-    state = ocp.StandardCheckpointer().restore(checkpoints.absolute() / str(newest) / "default")
+    newest, state = final_state(flaxnets.folder / "runs" / "tiny_net-data")
     assert int(state["step"]) == newest >= 4

@@ -13,8 +13,10 @@ import pytest
 from started import saved_steps, xla_flags
 
 from flaxnets.errors import ConfigError
+from flaxnets.planning.costs import Collective, collectives_in
 from flaxnets.tools import launch
 from flaxnets.training.log import read_metrics
+from flaxnets.weights.trained import read_run
 
 OPTIONS = [
     "--name",
@@ -28,7 +30,7 @@ OPTIONS = [
     "--data.holdout",
     0.01,
 ]
-OPTIONS += ["--log-every", "1 step"]  # at a logged step the processes agree on stopping
+OPTIONS += ["--log-every", "1 step"]  # the processes agree on stopping at a logged step, or within ten
 ENDLESS = [*OPTIONS, "--steps", 100_000, "--log-every", "5 steps"]
 
 
@@ -95,10 +97,13 @@ def test_when_one_process_is_killed_the_other_ends_and_says_why(start, folder, k
 
 
 def test_launch_starts_processes_that_prepare_one_data_set_and_stop_together(flaxnets, tmp_path):
-    command = flaxnets.command("launch", "--processes", 2, "--", "train", "--arch", "tiny_net", "--steps", 100_000)
-    command += ["--data.dir", str(tmp_path / "data"), "--name", "run"]
+    """Four of them; their step has a single all-reduce, of no more than there must be."""
+    command = flaxnets.command("launch", "--processes", 4, "--", "train", "--arch", "tiny_net", "--steps", 100_000)
+    command += ["--data.dir", str(tmp_path / "data"), "--compilation-cache", str(tmp_path / "compiled")]
     command += ["--evaluate-every", "1000 epochs", "--log-every", "1000 epochs"]  # they agree on stopping nevertheless
+    command += ["--name", "run"]
     variables = flaxnets.environment()
+    variables["XLA_FLAGS"] += f" --xla_dump_to={tmp_path / 'dump'} --xla_dump_hlo_as_text --xla_dump_hlo_module_re=step"
     with subprocess.Popen(command, cwd=tmp_path, env=variables, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         for line in process.stdout:
@@ -110,6 +115,9 @@ def test_launch_starts_processes_that_prepare_one_data_set_and_stop_together(fla
     assert "Stopped by SIGINT after step" in rest
     assert rest.strip().endswith(f"Resume by: flaxnets {shlex.join(command[command.index('launch') :])} --resume")
     assert json.loads((tmp_path / "runs" / "run" / "run.json").read_text())["settings"]["data.name"]
+    averaged = sum(array.size for array in read_run(tmp_path / "runs" / "run").tensors().values())
+    programs = [collectives_in(file.read_text()) for file in (tmp_path / "dump").glob("*after_optimizations.txt")]
+    assert programs == [{"all-reduce": Collective(count=1, bytes=4 * (averaged + 3))}]  # and three sums of metrics
 
 
 def test_a_mistake_of_the_first_process_ends_all(start, tmp_path):
