@@ -124,13 +124,14 @@ def _train(run: Run, command: list[str], started: float, stop: StopRequest) -> i
 
         def begin() -> str:
             """What the first process does for all."""
-            if run.resume:
-                folders.check_facts(run_folder, facts)
-            else:
-                undo.callback(folders.discard_folder, run_folder)
-                stop.on_early_exit = undo.close  # before there is a file: a signal may come between two of them
-                folders.create_folder(run_folder, run, {**facts, "total_steps": total_steps})
-            lock.enter_context(folders.lock_folder(run_folder))
+            with stop.undisturbed:
+                if run.resume:
+                    folders.check_facts(run_folder, facts)
+                else:
+                    folders.create_folder(run_folder, run, {**facts, "total_steps": total_steps})
+                    undo.callback(folders.discard_folder, run_folder)
+                    stop.on_early_exit = undo.close
+                lock.enter_context(folders.lock_folder(run_folder))
             return ""
 
         processes.from_first(begin)

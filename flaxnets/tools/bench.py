@@ -64,19 +64,20 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     size = arguments.image_size or registry.get(arguments.arch).image_size
     macs = summary(arguments.arch, size, **taken).macs * (3 if arguments.mode == "train" else 1)
     work = (size, arguments.batch, arguments.mode)
-    ours = contestants.Flaxnets(arguments.arch, taken, *work, plain=False)
-    everyone: list[Any] = [ours]
-    if arguments.compare == "plain":
-        everyone.append(contestants.Flaxnets(arguments.arch, taken, *work, plain=True))
-    elif arguments.compare:
+    others: list[Any] = []
+    if arguments.compare in ("torchvision", "torchvision-compiled"):  # first: it may be absent, and ours takes long
         compiled = arguments.compare == "torchvision-compiled"
-        everyone.append(contestants.Torchvision(arguments.arch, *work, compiled=compiled))
-        if everyone[-1].num_params != ours.num_params:
-            everyone[-1].close()
-            raise ConfigError(
-                f"torchvision's {arguments.arch} has {everyone[-1].num_params:,} parameters, this one "
-                f"{ours.num_params:,}; leave out --options to compare the same network."
-            )
+        others.append(contestants.Torchvision(arguments.arch, *work, compiled=compiled))
+    ours = contestants.Flaxnets(arguments.arch, taken, *work, plain=False)
+    if arguments.compare == "plain":
+        others.append(contestants.Flaxnets(arguments.arch, taken, *work, plain=True))
+    elif others and others[0].num_params != ours.num_params:
+        others[0].close()
+        raise ConfigError(
+            f"torchvision's {arguments.arch} has {others[0].num_params:,} parameters, this one {ours.num_params:,}; "
+            "leave out --options to compare the same network."
+        )
+    everyone = [ours, *others]
     peak = contestants.matrix_product_peak()
     for each in everyone:
         each.run(1)

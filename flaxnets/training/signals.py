@@ -20,6 +20,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self.on_early_exit: Callable[[], object] = lambda: None  # undoes what was done before training
+        self.undisturbed = threading.Lock()  # held where a signal has to wait: what it undoes must be whole
         self._training = False
 
     def __enter__(self) -> "StopRequest":
@@ -71,6 +72,7 @@ class StopRequest:
             said = f"Stopped at once by a second signal, {number.name}; --resume continues from the last saved step."
         else:
             said = "Stopped before the first step; nothing was trained."
+            self.undisturbed.acquire()  # and never given back
             self.on_early_exit()
         cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # the progress bar hides it
         os.write(sys.stderr.fileno(), f"{cursor}\n{said}\n".encode())

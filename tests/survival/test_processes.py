@@ -117,7 +117,8 @@ def test_launch_starts_processes_that_prepare_one_data_set_and_stop_together(fla
     assert json.loads((tmp_path / "runs" / "run" / "run.json").read_text())["settings"]["data.name"]
     averaged = sum(array.size for array in read_run(tmp_path / "runs" / "run").tensors().values())
     programs = [collectives_in(file.read_text()) for file in (tmp_path / "dump").glob("*after_optimizations.txt")]
-    assert programs == [{"all-reduce": Collective(count=1, bytes=4 * (averaged + 3))}]  # and three sums of metrics
+    expected = {"all-reduce": Collective(count=1, bytes=4 * (averaged + 3))}  # and three sums of metrics
+    assert programs == [expected] * len(programs) != []  # they write one file, or one each
 
 
 def test_a_mistake_of_the_first_process_ends_all(start, tmp_path):

@@ -2,6 +2,8 @@
 
 import re
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -39,6 +41,26 @@ def test_during_compilation_it_leaves_at_once_and_without_a_trace(start, tmp_pat
     assert time.monotonic() - began < 5
     assert run.stderr.strip() == "Stopped before the first step; nothing was trained."
     assert not folder.exists()
+
+
+HALF_MADE = """
+import os, signal, time
+from flaxnets.training.signals import StopRequest
+with StopRequest() as stop:
+    made = []
+    stop.on_early_exit = lambda: print(*made, flush=True)
+    with stop.undisturbed:
+        made += ["one"]
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.3)
+        made += ["other"]
+    time.sleep(60)
+"""
+
+
+def test_what_is_half_made_is_made_whole_before_it_is_undone():
+    done = subprocess.run([sys.executable, "-c", HALF_MADE], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, "one other\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

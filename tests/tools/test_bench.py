@@ -10,11 +10,12 @@ SMALL = ["--arch", "mobilenet_v1_025", "--image-size", "32", "--batch", "8", "--
 
 
 def test_times_a_training_step(capfd):
-    assert main(["bench", *SMALL, "--mode", "train", "--json"]) == 0
+    network = ["resnet18", "--image-size", "32", "--options", "width", "0.125"]
+    assert main(["bench", "--arch", *network, "--batch", "8", "--rounds", "1", "--mode", "train", "--json"]) == 0
     found = json.loads(capfd.readouterr().out)
     [result] = found["results"]
     assert 0 < result["overhead_seconds"] < 8 / result["images_per_second"]
-    assert main(["summary", "mobilenet_v1_025", "--image-size", "32", "--json"]) == 0
+    assert main(["summary", *network, "--json"]) == 0
     assert found["macs_per_image"] == 3 * json.loads(capfd.readouterr().out)["macs"]
 
 
