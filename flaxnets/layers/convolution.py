@@ -96,7 +96,7 @@ def convolve(images: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Ar
       ConfigError: the environment variable FLAXNETS_CONV is neither `fast` nor `plain`.
     """
     form = cpu_form(images.shape, kernel.shape, geometry)
-    return plain(images, kernel, geometry) if form is plain else _by_platform(images, kernel, geometry, form)
+    return plain(images, kernel, geometry) if form is plain else _traced_once(images, kernel, geometry, form)
 
 
 Form = Callable[..., Any]  # of images, kernel and geometry; some are custom_vjp objects, which JAX types loosely
@@ -162,3 +162,6 @@ def _backward(geometry: Geometry, form: Form, residuals: tuple[jax.Array, jax.Ar
 
 
 _by_platform.defvjp(_forward, _backward)
+
+# Networks repeat their shapes: of each, tracing and lowering then see one.
+_traced_once = jax.jit(_by_platform, static_argnums=(2, 3))

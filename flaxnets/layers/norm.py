@@ -52,8 +52,8 @@ class BatchNorm(nnx.BatchNorm):
             moments = jnp.stack([values.mean(axes), jnp.square(values).mean(axes)])
             mean, square = lax.pmean(moments, self.axis_name) if self.axis_name else moments
             variance = jnp.maximum(square - jnp.square(mean), 0)  # rounding may leave it below 0
-            for average, new in ((self.mean, mean), (self.var, variance)):
-                average[...] = lax.stop_gradient(self.momentum * average[...] + (1 - self.momentum) * new)
+            for average, new in ((self.mean, mean), (self.var, variance)):  # `average[...] = ` is slow to trace
+                average.set_value(lax.stop_gradient(self.momentum * average[...] + (1 - self.momentum) * new))
         factor = scale[...] * lax.rsqrt(variance + self.epsilon)
         return (values * factor + (bias[...] - mean * factor)).astype(self.dtype)
 
