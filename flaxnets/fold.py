@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from flax import nnx
 
@@ -19,6 +19,7 @@ def fold_batch_norm(model: ImageClassifier) -> ImageClassifier:
     Source: Jacob et al. 2017, arXiv:1712.05877, section 3.2.
 
     >>> import flaxnets
+    >>> import jax.numpy as jnp
     >>> model = flaxnets.create("resnet18", num_classes=10)
     >>> folded = fold_batch_norm(model)
     >>> jnp.allclose(folded(jnp.ones((1, 32, 32, 3))), model(jnp.ones((1, 32, 32, 3))), rtol=1e-4, atol=1e-5)
@@ -39,8 +40,9 @@ def _fold(convolution: Convolution, norm: nnx.BatchNorm) -> None:
     scale, shift, mean, variance = (np.asarray(variable[...], np.float64) for variable in variables)
     factor = scale / np.sqrt(variance + norm.epsilon)
     kernel = np.asarray(convolution.kernel[...], np.float64) * factor
-    convolution.kernel[...] = jnp.asarray(kernel, jnp.float32)
+    # jnp.asarray would compile a program for each shape.
+    convolution.kernel[...] = jax.device_put(kernel.astype(np.float32))
     before: Any = convolution.bias  # a plugin's own kind of ConvNorm may have one
     if before is not None:
         mean = mean - np.asarray(before[...], np.float64)
-    convolution.bias = nnx.data(nnx.Param(jnp.asarray(shift - mean * factor, jnp.float32)))
+    convolution.bias = nnx.data(nnx.Param(jax.device_put((shift - mean * factor).astype(np.float32))))

@@ -13,7 +13,7 @@ from flaxnets import registry
 from flaxnets.errors import ArchitectureError, WeightsError
 from flaxnets.plugin import ImageClassifier
 from flaxnets.weights.files import read_weights
-from flaxnets.weights.layouts import match, sizes
+from flaxnets.weights.layouts import TensorPath, match, sizes
 from flaxnets.weights.trained import read_run
 
 Model = TypeVar("Model", bound=nnx.Module)
@@ -55,7 +55,7 @@ def create(
     if weights is not None:
         _refuse_run_of_another(weights, name)
         arrays = match(model, read_weights(weights), registry.get(name).layouts, name)
-        nnx.update(model, nnx.from_flat_state([(path, jnp.asarray(array)) for path, array in arrays.items()]))
+        _fill(model, arrays)
     return in_mode(model, training=False)
 
 
@@ -83,7 +83,7 @@ def filled(
     """What `create` makes of weights that fit in every shape; faster, because no initial values are drawn."""
     model = abstract(name, num_classes, in_channels, **options)
     arrays = match(model, tensors, registry.get(name).layouts, name)
-    nnx.update(model, nnx.from_flat_state([(path, jnp.asarray(array)) for path, array in arrays.items()]))
+    _fill(model, arrays)
     streams = nnx.state(model, nnx.RngState)  # of dropout, which inference does not draw from
     nnx.update(model, jax.tree.map(_first_of_stream, streams))
     return model
@@ -117,6 +117,11 @@ def _build(
     return architecture.build(
         num_classes=num_classes, in_channels=in_channels, dtype=dtype or jnp.float32, rngs=rngs, **options
     )
+
+
+def _fill(model: ImageClassifier, arrays: Mapping[TensorPath, np.ndarray]) -> None:
+    # jnp.asarray would compile a program for each shape.
+    nnx.update(model, nnx.from_flat_state([(path, jax.device_put(array)) for path, array in arrays.items()]))
 
 
 def _refuse_run_of_another(weights: str | os.PathLike | Mapping[str, Any], name: str) -> None:

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import fnmatch
+import functools
 import importlib.machinery
 import importlib.util
 import re
@@ -80,13 +81,17 @@ class Entry:
 
 def available(pattern: str = "*") -> list[Entry]:
     """The registered architectures whose name, or `distribution:name`, matches a shell pattern, sorted by name."""
-    points: dict[tuple[str, str], metadata.EntryPoint] = {}
+    points: dict[tuple[str, str], tuple[str, metadata.EntryPoint]] = {}
+    stated = functools.cache(lambda distribution: distribution.metadata)  # which parses a file at every question
     for point in metadata.entry_points(group=GROUP):
-        if point.dist and point.dist.name:
+        if point.dist and (package := stated(point.dist)["Name"]):
             # An interrupted pip leaves a package's metadata twice, the old ones as `~NAME`: the first found count.
-            points.setdefault((point.dist.name, point.name), point)
+            points.setdefault((package, point.name), (stated(point.dist)["Version"], point))
     providers = Counter(name for _, name in points)
-    entries = [Entry(p.name, p.dist.name, p.dist.version, providers[p.name] == 1, p) for p in points.values() if p.dist]
+    entries = [
+        Entry(name, package, version, providers[name] == 1, point)
+        for (package, name), (version, point) in points.items()
+    ]
     matching = [e for e in entries if fnmatch.fnmatch(e.name, pattern) or fnmatch.fnmatch(e.qualified, pattern)]
     return sorted(matching, key=lambda entry: (_natural(entry.name), entry.distribution))
 
