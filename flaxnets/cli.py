@@ -11,7 +11,7 @@ import sys
 from flaxnets.config import parse_run
 from flaxnets.errors import ConfigError, FlaxnetsError, did_you_mean
 from flaxnets.tools.launch import LAUNCHED
-from flaxnets.training.memory import keep_freed_memory
+from flaxnets.training.memory import keep_freed_memory, running_out
 
 # Every command but `train` is a module of flaxnets.tools, imported when it is asked for, and what it says of itself.
 TOOLS = {
@@ -104,7 +104,8 @@ def _run(name: str, options: list[str], command: list[str]) -> int:
         near = did_you_mean(name, ["train", *TOOLS])
         raise ConfigError(f"There is no command {name!r}.{near} `flaxnets --help` lists all.")
     module, description = TOOLS[name]
-    return importlib.import_module(f"flaxnets.tools.{module}").main(options, description)
+    with running_out("lower the number of images in a batch, or their size"):
+        return importlib.import_module(f"flaxnets.tools.{module}").main(options, description)
 
 
 def _usage() -> str:

@@ -32,6 +32,10 @@ class DivergenceError(FlaxnetsError):
     """Training that left the finite numbers."""
 
 
+class OutOfMemoryError(FlaxnetsError):
+    """A network and a batch of images that the memory of a device, or of the machine, does not hold."""
+
+
 class ProcessError(FlaxnetsError):
     """Several processes do not find each other, or have lost one."""
 

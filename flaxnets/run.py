@@ -11,6 +11,7 @@ from pathlib import Path
 from flaxnets.config import Run, settings
 from flaxnets.errors import DivergenceError
 from flaxnets.part import in_steps
+from flaxnets.training.memory import running_out
 from flaxnets.training.signals import StopRequest
 
 SHOWN_IMAGES = 8
@@ -29,7 +30,8 @@ def train(run: Run, command: list[str]) -> int:
     started = time.perf_counter()
     with StopRequest() as stop:
         try:
-            return _train(run, command, started, stop)
+            with running_out("lower --data.batch-size, or raise --accumulate, or give --rematerialise"):
+                return _train(run, command, started, stop)
         except Exception as error:
             from flaxnets.training import processes
 

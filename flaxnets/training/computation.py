@@ -119,6 +119,6 @@ def computation_of(
             accumulate=run.accumulate,
             average=run.ema,
         ),
-        eval_step=step.make_eval_step(definition, mean=mean, std=std),
+        eval_step=step.make_eval_step(definition, mean=mean, std=std, accumulate=run.accumulate),
         first_state=first_state,
     )

@@ -1,10 +1,14 @@
-"""Memory: how much was needed; and keeping what a step gives back, so that the next need not ask the system again."""
+"""Memory: how much was needed, what happens where it is too little, and keeping what a step gives back for the next."""
 
+import contextlib
 import ctypes
 import math
 import mmap
 import os
 import sys
+from collections.abc import Iterator
+
+from flaxnets.errors import OutOfMemoryError
 
 try:
     import resource
@@ -57,3 +61,37 @@ def peak_memory() -> float:
         return math.nan
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def require(needed: float) -> None:
+    """Raise MemoryError where a device has fewer bytes; a system that lends them kills the process later."""
+    import jax
+
+    statistics = jax.local_devices()[0].memory_stats()
+    if statistics:
+        there = statistics.get("bytes_limit", math.inf)
+    elif hasattr(os, "sysconf"):  # not on Windows
+        there = os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE / jax.local_device_count()
+    else:
+        return
+    if needed > there:
+        raise MemoryError(f"a step takes {needed / 1e9:,.1f} GB on each device, which has {there / 1e9:,.1f}")
+
+
+@contextlib.contextmanager
+def running_out(fix: str) -> Iterator[None]:
+    """Say in one sentence, which ends with `fix`, that memory did not suffice for what is done inside.
+
+    Raises:
+      OutOfMemoryError: in place of Python's MemoryError, and of JAX's error of that kind.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        # JAX has one type for all errors of its devices; their text begins with the kind.
+        of_device = type(error).__name__ == "JaxRuntimeError" and reason.startswith("RESOURCE_EXHAUSTED")
+        if not of_device and not isinstance(error, MemoryError):
+            raise
+        reason = reason.removeprefix("RESOURCE_EXHAUSTED: ").rstrip(".") or "no more was to be had"
+        raise OutOfMemoryError(f"There is too little memory ({reason}); {fix}.") from error

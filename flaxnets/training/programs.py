@@ -14,6 +14,8 @@ from typing import Any
 import jax
 import jax.export
 
+from flaxnets.training import memory
+
 # With YNNPACK, which JAX 0.12 uses on CPUs, a reduction of bfloat16 feature maps that is fused with what comes before
 # it yields NaN.
 WITHOUT_YNNPACK = {"xla_cpu_experimental_ynn_fusion_type": ""}
@@ -92,7 +94,7 @@ class Program:
         """Trace for a state and a batch, or for their shapes, or read the traced program back.
 
         Returns: what compiles it. Tracing is Python throughout, compiling is not, so that a thread can compile while
-          others work.
+          others work. It raises MemoryError where a device has not the memory for the step.
         """
         leaves, structure = jax.tree.flatten(state)
 
@@ -119,14 +121,15 @@ class Program:
 
         def finish() -> None:
             self._compiled = lowered.compile(compiler_options=options)
+            memory.require(self.memory_bytes())
 
         return finish
 
     def memory_bytes(self) -> int:
         """Arguments, results and temporary memory of the compiled step on one device, in bytes."""
-        memory: Any = self._compiled.memory_analysis()
-        sizes = (memory.argument_size_in_bytes, memory.output_size_in_bytes, memory.temp_size_in_bytes)
-        return sum(sizes) - memory.alias_size_in_bytes
+        taken: Any = self._compiled.memory_analysis()
+        sizes = (taken.argument_size_in_bytes, taken.output_size_in_bytes, taken.temp_size_in_bytes)
+        return sum(sizes) - taken.alias_size_in_bytes
 
 
 def _cpu_options(module: str) -> Any:

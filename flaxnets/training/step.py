@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -93,9 +94,9 @@ def make_train_step(
             more, (batch_stats, sums) = gradient_of(parameters, state, batch_stats, *part)
             return (jax.tree.map(lambda a, b: a + b / accumulate, gradients, more), batch_stats), sums
 
-        split = jax.tree.map(lambda array: array.reshape(accumulate, -1, *array.shape[1:]), inputs)
         start = (jax.tree.map(jnp.zeros_like, parameters), state.batch_stats)
-        (gradients, batch_stats), sums = lax.scan(add, start, (split, jax.random.split(key, accumulate)))
+        keys = jax.random.split(key, accumulate)
+        (gradients, batch_stats), sums = lax.scan(add, start, (_in_parts(inputs, accumulate), keys))
         return gradients, (batch_stats, jax.tree.map(lambda each: each.sum(0), sums))
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -132,19 +133,33 @@ def make_train_step(
 
 
 def make_eval_step(
-    model: ModelDefinition, *, mean: tuple[float, ...], std: tuple[float, ...]
+    model: ModelDefinition, *, mean: tuple[float, ...], std: tuple[float, ...], accumulate: int = 1
 ) -> Callable[[TrainState, Batch], Metrics]:
     """The evaluation step of one device: `(state, batch) -> metrics`.
 
     As the training step, but examples count by `weight` [b], so that one that only fills up a batch counts nothing.
+    In as many parts as the training step: a batch that trains in parts alone might not fit whole into memory here.
     """
 
-    def eval_step(state: TrainState, batch: Batch) -> Metrics:
+    def sums_of(state: TrainState, batch: Batch) -> Metrics:
         logits = model.infer(state.params, state.batch_stats, normalise(batch["image"], mean, std))
         losses = cross_entropy(logits, jax.nn.one_hot(batch["label"], logits.shape[-1]))
-        return lax.psum(_sums(logits, losses, batch["label"], batch["weight"]), AXIS)
+        return _sums(logits, losses, batch["label"], batch["weight"])
+
+    def eval_step(state: TrainState, batch: Batch) -> Metrics:
+        if accumulate == 1:
+            sums = sums_of(state, batch)
+        else:
+            sums = lax.map(lambda part: sums_of(state, part), _in_parts(batch, accumulate))
+            sums = jax.tree.map(lambda each: each.sum(0), sums)
+        return lax.psum(sums, AXIS)
 
     return eval_step
+
+
+def _in_parts(batch: Any, count: int) -> Any:
+    """Arrays [b, ...] -> [count, b / count, ...]."""
+    return jax.tree.map(lambda array: array.reshape(count, -1, *array.shape[1:]), batch)
 
 
 def _sums(logits: jax.Array, losses: jax.Array, labels: jax.Array, weight: jax.Array) -> Metrics:

@@ -1,11 +1,15 @@
-"""Freed memory is kept: a program that runs again asks the system for nothing, and finds its way by large pages."""
+"""Freed memory is kept, so that a program that runs again asks the system for nothing; too little of it is told."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
 import pytest
+
+from flaxnets.errors import OutOfMemoryError
+from flaxnets.training.memory import running_out
 
 PROGRAM = """
 import resource, sys
@@ -51,3 +55,35 @@ def test_what_is_allocated_lies_in_large_pages_where_the_system_has_them():
         assert int(found[1]) > 2**26 / 1024 / 2  # the system may be short of them
     else:
         assert "Rss" in done.stdout  # nothing to gain, nothing lost
+
+
+def test_a_batch_that_memory_does_not_hold_is_refused_before_the_run_begins(flaxnets):
+    network = [
+        "--arch",
+        "resnet18",
+        "--options",
+        "stem",
+        "small",
+    ]  # its first feature maps are 64 channels of 512x512
+    size = ["--data.batch-size", 1024, "--data.image-size", 512, "--steps", 1, "--schedule.warmup", "0 steps"]
+    done = flaxnets("train", *network, *size, code=2)
+    assert re.fullmatch(
+        r"Error: There is too little memory \(a step takes [\d,]{4,}\.\d GB on each device, which has [\d,]+\.\d\); "
+        r"lower --data.batch-size, or raise --accumulate, or give --rematerialise.\n",
+        done.stderr,
+    )
+    assert not list((flaxnets.folder / "runs").iterdir())
+
+
+@pytest.mark.parametrize(
+    "take", [lambda: jnp.zeros(10**14).block_until_ready(), lambda: bytes(10**15)], ids=["jax", "python"]
+)
+def test_memory_that_runs_out_is_told_in_one_sentence(take):
+    told = r"^There is too little memory \(.+[^.]\); close the windows.$"
+    with pytest.raises(OutOfMemoryError, match=told), running_out("close the windows"):
+        take()
+
+
+def test_other_errors_of_devices_are_none_of_memory():
+    with pytest.raises(ZeroDivisionError), running_out("close the windows"):
+        1 / 0  # noqa: B018

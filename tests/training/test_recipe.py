@@ -8,7 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from small_networks import BATCH, assert_close, mesh_of, normed, prepared, run, with_dropout, without_norm
+from small_networks import (
+    BATCH,
+    STATISTICS,
+    assert_close,
+    mesh_of,
+    normed,
+    prepared,
+    run,
+    with_dropout,
+    without_norm,
+)
 
 from flaxnets import models
 from flaxnets.errors import ConfigError, DivergenceError
@@ -18,6 +28,7 @@ from flaxnets.training.loop import Meter
 from flaxnets.training.losses import binary_cross_entropy, cross_entropy
 from flaxnets.training.parts import frozen_parts, trained, whole
 from flaxnets.training.skips import Skips
+from flaxnets.training.step import make_eval_step
 
 
 def leaves(tree) -> dict[str, np.ndarray]:
@@ -37,6 +48,19 @@ def test_accumulated_parts_equal_the_big_batch(build, options):
     assert_close(found_metrics, metrics, 1e-5)
     before = leaves(state.params)
     assert all(np.abs(after - before[name]).max() > 1e-4 for name, after in leaves(found.params).items())
+
+
+def test_evaluation_in_parts_takes_the_memory_of_one():
+    _, state, definition = prepared(normed)
+    shapes = {"image": ((64, 64, 64, 3), "uint8"), "label": ((64,), "int32"), "weight": ((64,), "float32")}
+    batch = {name: jax.ShapeDtypeStruct(*shape) for name, shape in shapes.items()}
+
+    def temporary_bytes(accumulate: int) -> int:
+        step = make_eval_step(definition, **STATISTICS, accumulate=accumulate)
+        lowered = meshes.data_parallel(step, mesh_of(1)).lower(state, batch)
+        return lowered.compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary_bytes(8) < temporary_bytes(1) / 6
 
 
 def test_frozen_batch_norm_normalises_by_the_running_averages_and_keeps_them():

@@ -117,9 +117,10 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters():
     assert "bf16" in jax.jit(definition.infer).lower(params, batch_stats, image).as_text()
 
 
-def test_evaluation_weighs_examples():
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_evaluation_weighs_examples(accumulate):
     _, state, definition = prepared(normed)
-    step = meshes.data_parallel(make_eval_step(definition, **STATISTICS), mesh_of(8))
+    step = meshes.data_parallel(make_eval_step(definition, **STATISTICS, accumulate=accumulate), mesh_of(8))
     weight = np.arange(32, dtype=np.float32) % 2
     metrics = step(state, {**BATCH, "weight": weight})
     logits = definition.infer(state.params, state.batch_stats, normalise(jnp.asarray(BATCH["image"]), **STATISTICS))
