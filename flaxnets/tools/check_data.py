@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from flaxnets.config import Data
-from flaxnets.errors import printable
+from flaxnets.errors import FlaxnetsError, printable
 
 
 def main(options: list[str], description: str) -> int:
@@ -23,7 +23,10 @@ def main(options: list[str], description: str) -> int:
     from flaxnets.data import check
     from flaxnets.data.sources import open_sources
 
-    train, test = open_sources(Data(**arguments))
+    try:
+        train, test = open_sources(Data(**arguments))
+    except FlaxnetsError as error:  # its fix is an option of training
+        raise type(error)(str(error).replace("--data.name", "NAME").replace("--data.", "--")) from error
     sources = {"train": train, "test": test}
     problems = {split: check.broken(source) for split, source in sources.items()}
     broken = [

@@ -128,6 +128,13 @@ def test_check_data_lists_and_counts(flaxnets, folder):
     assert os.fsencode(found["broken"][4]["image"]) == os.fsencode(folder / "val" / "dog") + b"/\xff\n.gif"
 
 
+def test_mistakes_in_what_to_check_are_mended_by_its_own_options(flaxnets, folder):
+    assert flaxnets.refuses("check-data", f"folder:{folder}", "--holdout", 2).endswith("; change --holdout.")
+    said = flaxnets.refuses("check-data", "flaxnets_digits", "--train", "training")
+    assert "--train" in said
+    assert "--data" not in said
+
+
 def test_a_run_leaves_out_broken_files_and_names_one_that_vanishes(flaxnets, folder):
     break_some(folder)
     options = ["train", "--arch", "tiny_net", "--data.name", f"folder:{folder}", "--data.batch-size", 8]
