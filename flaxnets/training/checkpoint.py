@@ -15,10 +15,10 @@ import jax
 import orbax.checkpoint as ocp
 
 from flaxnets.errors import RunFolderError
-from flaxnets.training import mesh, processes
+from flaxnets.training import memory, mesh, processes
 from flaxnets.training.state import TrainState
 from flaxnets.weights.checksums import by_path, checksums, verify
-from flaxnets.weights.packing import FORMAT, layout, pack, unpack
+from flaxnets.weights.packing import FORMAT, layout, pack, unpack, with_layout
 
 METADATA_KEYS = {"item_handlers", "metrics", "performance_metrics", "custom_metadata"}  # of Orbax, for a step
 METADATA_KEYS |= {"init_timestamp_nsecs", "commit_timestamp_nsecs"}
@@ -62,14 +62,14 @@ class Checkpoints:
     def save(self, step: int, state: TrainState, accuracy: float | None = None) -> None:
         """Write the state of a step in the background; `accuracy` on the test set, where it was measured."""
         self._settle()
-        facts = {"flaxnets": importlib.metadata.version("flaxnets"), "format": FORMAT, "layout": layout(state)}
-        vectors = self._pack(state)
+        vectors, described = self._pack(state), layout(state)
+        facts = {"flaxnets": importlib.metadata.version("flaxnets"), "format": FORMAT, "layout": described}
         try:
             self._manager.save(
                 step,
                 args=ocp.args.PyTreeSave(vectors),
                 metrics=None if accuracy is None else {"accuracy": accuracy},
-                custom_metadata={**facts, "checksums": checksums(vectors)},
+                custom_metadata={**facts, "checksums": checksums(with_layout(vectors, described))},
             )
         except (OSError, ValueError) as error:
             self._fail(step, error)
@@ -106,6 +106,8 @@ class Checkpoints:
             try:
                 state = self._restore(step, like)
             except Exception as error:  # whatever the file formats below make of damaged bytes
+                if memory.is_exhausted(error):  # which is no fault of the file
+                    raise
                 reason = _reason(error)
             if not processes.any_of(state is None):
                 return cast(TrainState, state)
@@ -225,9 +227,11 @@ class Checkpoints:
     def _restore(self, step: int, like: TrainState) -> TrainState:
         target = mesh.shapes(jax.eval_shape(self._pack, like), like.step.sharding)
         places = ocp.checkpoint_utils.construct_restore_args(target)
-        vectors = self._manager.restore(step, args=ocp.args.PyTreeRestore(target, places))
-        verify(vectors, self._facts(step).get("checksums") or {})
-        arrays = jax.jit(lambda vectors: unpack(vectors, layout(like)), out_shardings=like.step.sharding)(vectors)
+        vectors: Any = self._manager.restore(step, args=ocp.args.PyTreeRestore(target, places))
+        facts = self._facts(step)
+        described = facts.get("layout") or []
+        verify(with_layout(vectors, described), facts.get("checksums") or {})
+        arrays = jax.jit(lambda vectors: unpack(vectors, described), out_shardings=like.step.sharding)(vectors)
         return jax.tree.unflatten(jax.tree.structure(like), [arrays[path] for path in by_path(like)])
 
     def _set_aside(self, step: int | str, reason: str) -> None:

@@ -78,6 +78,11 @@ def require(needed: float) -> None:
         raise MemoryError(f"a step takes {needed / 1e9:,.1f} GB on each device, which has {there / 1e9:,.1f}")
 
 
+def is_exhausted(error: BaseException) -> bool:
+    """Whether JAX says that a device has no more memory; it has one type for all errors of devices."""
+    return type(error).__name__ == "JaxRuntimeError" and str(error).startswith("RESOURCE_EXHAUSTED")
+
+
 @contextlib.contextmanager
 def running_out(fix: str) -> Iterator[None]:
     """Say in one sentence, which ends with `fix`, that memory did not suffice for what is done inside.
@@ -88,10 +93,7 @@ def running_out(fix: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = str(error).strip().split("\n")[0]
-        # JAX has one type for all errors of its devices; their text begins with the kind.
-        of_device = type(error).__name__ == "JaxRuntimeError" and reason.startswith("RESOURCE_EXHAUSTED")
-        if not of_device and not isinstance(error, MemoryError):
+        if not is_exhausted(error) and not isinstance(error, MemoryError):
             raise
-        reason = reason.removeprefix("RESOURCE_EXHAUSTED: ").rstrip(".") or "no more was to be had"
-        raise OutOfMemoryError(f"There is too little memory ({reason}); {fix}.") from error
+        reason = str(error).strip().split("\n")[0].removeprefix("RESOURCE_EXHAUSTED: ").rstrip(".")
+        raise OutOfMemoryError(f"There is too little memory ({reason or 'no more was to be had'}); {fix}.") from error

@@ -3,15 +3,17 @@
 Part by part (`params`, `batch_stats`, ...), the arrays of one type stand in one vector, in the order of their paths.
 """
 
+import json
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flaxnets.weights.checksums import by_path
 
-FORMAT = 2  # of a state in a checkpoint; another number is another layout, which this version cannot read
+FORMAT = 3  # of a state in a checkpoint; another number is another layout, which this version cannot read
 Vectors = dict[str, dict[str, Any]]  # by part and type
 Layout = list[list[Any]]  # path, type and shape of each array, in their order
 
@@ -47,3 +49,8 @@ def unpack(vectors: Vectors, layout: Layout) -> dict[str, Any]:
             ends[part, dtype] = end = start + math.prod(shape)
             arrays[path] = vectors[part][dtype][start:end].reshape(shape)
     return arrays
+
+
+def with_layout(vectors: Vectors, layout: Layout) -> dict[str, Any]:
+    """The vectors, and their layout as bytes beside them, so that checksums of all guard that, too."""
+    return {**vectors, "layout": np.frombuffer(json.dumps(layout).encode(), np.uint8)}

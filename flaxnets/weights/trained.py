@@ -108,7 +108,7 @@ def _read(checkpoint: Path) -> dict[str, np.ndarray]:
     import orbax.checkpoint as ocp
 
     from flaxnets.weights.checksums import verify
-    from flaxnets.weights.packing import FORMAT, unpack
+    from flaxnets.weights.packing import FORMAT, unpack, with_layout
 
     facts = json.loads((checkpoint / "_CHECKPOINT_METADATA").read_text())["custom_metadata"]
     if facts["format"] != FORMAT:
@@ -125,6 +125,6 @@ def _read(checkpoint: Path) -> dict[str, np.ndarray]:
         vectors = handler.restore(checkpoint / "default", args=arguments)
     finally:
         handler.close()
-    verify(vectors, facts["checksums"])
+    verify(with_layout(vectors, facts["layout"]), facts["checksums"])
     paths = {path.removeprefix("average/"): array for path, array in unpack(vectors, facts["layout"]).items()}
     return {path.partition("/")[2].replace("/", "."): array for path, array in paths.items()}

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -138,6 +139,31 @@ def test_arrays_that_read_well_and_are_wrong_are_found_by_their_checksums(folder
     assert "its arrays are not those that were saved, by their checksums" in caplog.text
 
 
+def test_arrays_whose_names_were_exchanged_are_found_by_the_checksum_of_their_layout(folder, caplog):
+    file = folder / "4" / "_CHECKPOINT_METADATA"
+    metadata = json.loads(file.read_text())
+    layout = metadata["custom_metadata"]["layout"]
+    layout[0][0], layout[1][0] = layout[1][0], layout[0][0]
+    file.write_text(json.dumps(metadata))
+    with contextlib.closing(Checkpoints(folder, keep=2)) as checkpoints:
+        assert_same(checkpoints.restore_latest(state_of(0)), state_of(3))
+    assert "its arrays are not those that were saved, by their checksums" in caplog.text
+
+
+def test_a_device_without_memory_makes_no_checkpoint_a_damaged_one(folder, monkeypatch):
+    def take_all(vectors, layout):
+        with jax.ensure_compile_time_eval():
+            jnp.zeros(10**14).block_until_ready()
+
+    monkeypatch.setattr("flaxnets.training.checkpoint.unpack", take_all)
+    with (
+        contextlib.closing(Checkpoints(folder, keep=2)) as checkpoints,
+        pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"),
+    ):
+        checkpoints.restore_latest(state_of(0))
+    assert not list(folder.glob("damaged-*"))
+
+
 def test_a_checkpoint_of_another_network_is_refused_and_stays(folder):
     other = state_of(0)
     other = other.replace(params={**other.params, "bias": jnp.zeros(5)})
@@ -154,7 +180,7 @@ def test_a_checkpoint_of_another_network_is_refused_and_stays(folder):
 
 
 def test_a_checkpoint_of_another_version_is_refused_and_stays(folder, monkeypatch):
-    monkeypatch.setattr("flaxnets.training.checkpoint.FORMAT", 3)
+    monkeypatch.setattr("flaxnets.training.checkpoint.FORMAT", 9)
     with (
         contextlib.closing(Checkpoints(folder, keep=2)) as checkpoints,
         pytest.raises(RunFolderError, match=r"are by flaxnets 0\.1\.0, which keeps them in another form; continue the"),
