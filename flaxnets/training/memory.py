@@ -67,10 +67,10 @@ def require(needed: float) -> None:
     """Raise MemoryError where a device has fewer bytes; a system that lends them kills the process later."""
     import jax
 
-    statistics = jax.local_devices()[0].memory_stats()
-    if statistics:
-        there = statistics.get("bytes_limit", math.inf)
-    elif hasattr(os, "sysconf"):  # not on Windows
+    device = jax.local_devices()[0]
+    if device.platform != "cpu":
+        there = (device.memory_stats() or {}).get("bytes_limit", math.inf)
+    elif hasattr(os, "sysconf"):  # not on Windows; simulated devices share the machine's
         there = os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE / jax.local_device_count()
     else:
         return
