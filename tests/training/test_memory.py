@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -58,13 +59,8 @@ def test_what_is_allocated_lies_in_large_pages_where_the_system_has_them():
 
 
 def test_a_batch_that_memory_does_not_hold_is_refused_before_the_run_begins(flaxnets):
-    network = [
-        "--arch",
-        "resnet18",
-        "--options",
-        "stem",
-        "small",
-    ]  # its first feature maps are 64 channels of 512x512
+    network = ["--arch", "resnet18", "--options", "stem", "small"]
+    # The first feature maps are 64 channels of 512x512.
     size = ["--data.batch-size", 1024, "--data.image-size", 512, "--steps", 1, "--schedule.warmup", "0 steps"]
     done = flaxnets("train", *network, *size, code=2)
     assert re.fullmatch(
@@ -85,5 +81,8 @@ def test_memory_that_runs_out_is_told_in_one_sentence(take):
 
 
 def test_other_errors_of_devices_are_none_of_memory():
-    with pytest.raises(ZeroDivisionError), running_out("close the windows"):
-        1 / 0  # noqa: B018
+    def fails(x):
+        raise RuntimeError("a mistake of the program")
+
+    with pytest.raises(jax.errors.JaxRuntimeError, match="a mistake of the program"), running_out("close the windows"):
+        jax.pure_callback(fails, jax.ShapeDtypeStruct((), jnp.float32), jnp.float32(0)).block_until_ready()
