@@ -1,13 +1,18 @@
 """3x3 convolutions by Winograd's minimal filtering: 16 products for four output pixels, where the plain form has 36."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-from flaxnets.layers.lowerings import Geometry, padded, window
+from flaxnets.layers.lowerings import Geometry, padded
+
+# From the nine weights of a kernel, in row-major order, to the sixteen of a tile: the paper's G, in both directions.
+_ONE_WAY = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
+_FILTER = np.kron(_ONE_WAY, _ONE_WAY)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -18,12 +23,7 @@ def winograd(images: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Ar
 
     Source: Lavin and Gray 2015, arXiv:1509.09308, section 4.1: F(2x2, 3x3).
     """
-    return _convolved(images, kernel, geometry)
-
-
-def _convolved(images: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
-    weights = [[kernel[y, x] for x in range(3)] for y in range(3)]
-    return _filtered(images, weights, geometry.padding, channels=0)
+    return _filtered(images, _filters(kernel, _FILTER), geometry.padding, channels=1)
 
 
 def _forward(images: jax.Array, kernel: jax.Array, geometry: Geometry):
@@ -33,52 +33,69 @@ def _forward(images: jax.Array, kernel: jax.Array, geometry: Geometry):
 def _backward(geometry: Geometry, residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array):
     """The input's gradient is such a convolution itself; the kernel's has 16 products too, one a place in the tiles."""
     images, kernel = residuals
-    turned = [[kernel[2 - y, 2 - x] for x in range(3)] for y in range(3)]
     padding = [(2 - before, 2 - after) for before, after in geometry.padding]
-    _, pull = jax.vjp(lambda kernel: _convolved(images, kernel, geometry), kernel)
-    return _filtered(cotangent, turned, padding, channels=1), *pull(cotangent)
+    input_gradient = _filtered(cotangent, _filters(kernel, _FILTER[:, ::-1]), padding, channels=2)
+    pixels, tiles = _input_tiles(images, geometry.padding)
+    extra = [(0, 2 * count - size) for count, size in zip(tiles, cotangent.shape[1:3], strict=True)]
+    outputs = _tiles(padded(cotangent.astype(jnp.float32), extra), tiles, 2, _transform_cotangent)
+    products = lax.dot_general(pixels, outputs, (((1,), (1,)), ((0,), (0,))))
+    kernel_gradient = (_FILTER.T @ products.reshape(16, -1)).reshape(kernel.shape).astype(kernel.dtype)
+    return input_gradient, kernel_gradient
 
 
 winograd.defvjp(_forward, _backward)
 
 
-def _filtered(
-    images: jax.Array, weights: list[list[jax.Array]], padding: Sequence[tuple[int, int]], *, channels: int
-) -> jax.Array:
-    """Images filtered by 3x3 weights, each a matrix whose axis `channels` is that of the images' channels."""
-    batch, *size, cin = images.shape
-    height, width = (pixels + sum(pad) - 2 for pixels, pad in zip(size, padding, strict=True))
-    tiles = -(-height // 2), -(-width // 2)
-    reach = [
-        (before, 2 * count + 2 - pixels - before)
-        for (before, _), count, pixels in zip(padding, tiles, size, strict=True)
-    ]
-    around = padded(images.astype(jnp.float32), reach)
-    pixels = [[window(around, y, x, tiles, (2, 2)).reshape(-1, cin) for x in range(4)] for y in range(4)]
-    filters = _both_ways(_transform_filter, [[weight.astype(jnp.float32) for weight in row] for row in weights])
-    contracted = (((1,), (channels,)), ((), ()))
-    products = [
-        [lax.dot_general(a, b, contracted) for a, b in zip(*rows, strict=True)]
-        for rows in zip(_both_ways(_transform_input, pixels), filters, strict=True)
-    ]
-    outputs = [[part.reshape(batch, *tiles, -1) for part in row] for row in _both_ways(_transform_output, products)]
-    whole = jnp.stack([jnp.stack(row, 3) for row in outputs], 2).reshape(batch, 2 * tiles[0], 2 * tiles[1], -1)
+def _filters(kernel: jax.Array, transform: np.ndarray) -> jax.Array:
+    """Kernel [3, 3, cin, cout] -> [16, cin, cout]."""
+    return (transform @ kernel.astype(jnp.float32).reshape(9, -1)).reshape(16, *kernel.shape[2:])
+
+
+def _filtered(images: jax.Array, filters: jax.Array, padding: Sequence[tuple[int, int]], *, channels: int) -> jax.Array:
+    """Images [b, h, w, c] times filters of 16 matrices, whose axis `channels` is that of the images' channels."""
+    pixels, tiles = _input_tiles(images, padding)
+    products = lax.dot_general(pixels, filters, (((2,), (channels,)), ((0,), (0,))))
+    products = products.reshape(4, 4, images.shape[0], *tiles, -1)
+    outputs = [_transform_output(*row) for row in _transform_output(*products)]
+    whole = jnp.stack([jnp.stack(row, 3) for row in outputs], 2)  # [b, tiles, 2, tiles, 2, cout]
+    whole = whole.reshape(images.shape[0], 2 * tiles[0], 2 * tiles[1], -1)
+    height, width = (pixels + sum(pad) - 2 for pixels, pad in zip(images.shape[1:3], padding, strict=True))
     return whole[:, :height, :width].astype(images.dtype)
 
 
-def _both_ways(transform, grid: Sequence[Sequence[jax.Array]]) -> list[list[jax.Array]]:
-    """A one-dimensional transform of each column, then of each row."""
-    columns = [transform(*column) for column in zip(*grid, strict=True)]
-    return [transform(*row) for row in zip(*columns, strict=True)]
+def _input_tiles(images: jax.Array, padding: Sequence[tuple[int, int]]) -> tuple[jax.Array, list[int]]:
+    """The transformed tiles of 4x4 input pixels, two apart, and how many there are down and across."""
+    sizes = images.shape[1:3]
+    tiles = [-(-(pixels + sum(pad) - 2) // 2) for pixels, pad in zip(sizes, padding, strict=True)]
+    reach = [
+        (before, 2 * count + 2 - pixels - before)
+        for (before, _), count, pixels in zip(padding, tiles, sizes, strict=True)
+    ]
+    return _tiles(padded(images.astype(jnp.float32), reach), tiles, 4, _transform_input), tiles
+
+
+def _tiles(maps: jax.Array, tiles: Sequence[int], reach: int, transform: Callable[..., list[jax.Array]]) -> jax.Array:
+    """[b, h, w, c] in tiles of `reach` x `reach` pixels, two apart, transformed both ways -> [16, b * tiles, c].
+
+    In two arrays rather than sixteen: each is a loop that XLA compiles.
+    """
+    batch, height, width, channels = maps.shape
+    down, across = tiles
+    pairs = maps.reshape(batch, height // 2, 2, width * channels)
+    rows = jnp.stack(transform(*(pairs[:, y // 2 : y // 2 + down, y % 2] for y in range(reach))))
+    pairs = rows.reshape(4, batch, down, width // 2, 2, channels)
+    columns = (pairs[:, :, :, x // 2 : x // 2 + across, x % 2] for x in range(reach))
+    return jnp.stack(transform(*columns), 1).reshape(16, -1, channels)
 
 
 def _transform_input(a: jax.Array, b: jax.Array, c: jax.Array, d: jax.Array) -> list[jax.Array]:
     return [a - c, b + c, c - b, b - d]
 
 
-def _transform_filter(a: jax.Array, b: jax.Array, c: jax.Array) -> list[jax.Array]:
-    return [a, (a + b + c) / 2, (a - b + c) / 2, c]
-
-
 def _transform_output(a: jax.Array, b: jax.Array, c: jax.Array, d: jax.Array) -> list[jax.Array]:
     return [a + b + c, b - c - d]
+
+
+def _transform_cotangent(a: jax.Array, b: jax.Array) -> list[jax.Array]:
+    """The transpose of the output's transform."""
+    return [a, a + b, a - b, -b]

@@ -1,6 +1,7 @@
 """One step of training and one of evaluation: pure functions of one device, with collectives over `data`."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -114,17 +115,23 @@ def make_train_step(
         sums = lax.psum(sums, AXIS)
         norm = optax.tree.norm(gradients)
 
-        updates, optimizer_state = optimizer.update(gradients, state.optimizer, parameters)
-        params = parts.whole(jax.tree.map(jnp.add, parameters, updates), state.params)
         count = state.step - state.skipped  # updates made so far
-        new = {"params": params, "batch_stats": batch_stats, "optimizer": optimizer_state}
+        old = {"params": state.params, "batch_stats": state.batch_stats, "optimizer": state.optimizer}
+
+        def updated() -> dict[str, Any]:
+            updates, optimizer_state = optimizer.update(gradients, state.optimizer, parameters)
+            params = parts.whole(jax.tree.map(jnp.add, parameters, updates), state.params)
+            new = {"params": params, "batch_stats": batch_stats, "optimizer": optimizer_state}
+            if state.average:
+                kept = jnp.minimum(average, (1 + count) / (10 + count))
+                now = {"params": params, "batch_stats": batch_stats}
+                new["average"] = jax.tree.map(lambda a, b: kept * a + (1 - kept) * b, state.average, now)
+            return new
+
         if state.average:
-            kept = jnp.minimum(average, (1 + count) / (10 + count))
-            now = {"params": params, "batch_stats": batch_stats}
-            new["average"] = jax.tree.map(lambda a, b: kept * a + (1 - kept) * b, state.average, now)
+            old["average"] = state.average
         finite = jnp.isfinite(sums["loss"]) & jnp.isfinite(norm)
-        old = {name: getattr(state, name) for name in new}
-        new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+        new = _where(finite, updated, old)
         skipped = state.skipped + jnp.where(finite, 0, 1)
         metrics = {**sums, "gradient_norm": norm, "learning_rate": rate(count), "skipped": skipped}
         return dataclasses.replace(state, step=state.step + 1, skipped=skipped, **new), metrics
@@ -155,6 +162,18 @@ def make_eval_step(
         return lax.psum(sums, AXIS)
 
     return eval_step
+
+
+def _where(finite: jax.Array, new: Callable[[], Any], old: Any) -> Any:
+    """`new()` where `finite`, else `old`.
+
+    Chosen array by array, as a GPU needs it, which would wait for a branch, XLA on a CPU first copies what it then
+    overwrites: each new momentum reads the old parameter and each new parameter the old momentum.
+    """
+    return lax.platform_dependent(
+        cpu=lambda: lax.cond(finite, new, lambda: old),
+        default=lambda: jax.tree.map(functools.partial(jnp.where, finite), new(), old),
+    )
 
 
 def _in_parts(batch: Any, count: int) -> Any:
