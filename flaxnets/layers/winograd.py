@@ -48,7 +48,7 @@ winograd.defvjp(_forward, _backward)
 
 def _filters(kernel: jax.Array, transform: np.ndarray) -> jax.Array:
     """Kernel [3, 3, cin, cout] -> [16, cin, cout]."""
-    return (transform @ kernel.astype(jnp.float32).reshape(9, -1)).reshape(16, *kernel.shape[2:])
+    return jnp.matmul(transform, kernel.astype(jnp.float32).reshape(9, -1)).reshape(16, *kernel.shape[2:])
 
 
 def _filtered(images: jax.Array, filters: jax.Array, padding: Sequence[tuple[int, int]], *, channels: int) -> jax.Array:
