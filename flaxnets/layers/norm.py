@@ -1,5 +1,6 @@
 """Batch norm, and the unit of nearly every convolutional network: convolution, batch norm, activation."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -44,18 +45,37 @@ class BatchNorm(nnx.BatchNorm):
         """Normalise feature maps by their own statistics in training mode, by running averages in inference mode."""
         scale: Any = self.scale
         bias: Any = self.bias
-        values = x.astype(jnp.float32)
         if self.use_running_average:
             mean, variance = self.mean[...], self.var[...]
         else:
-            axes = tuple(range(x.ndim - 1))
-            moments = jnp.stack([values.mean(axes), jnp.square(values).mean(axes)])
-            mean, square = lax.pmean(moments, self.axis_name) if self.axis_name else moments
-            variance = jnp.maximum(square - jnp.square(mean), 0)  # rounding may leave it below 0
+            mean, variance = _statistics(x, self.axis_name)
             for average, new in ((self.mean, mean), (self.var, variance)):  # `average[...] = ` is slow to trace
                 average.set_value(lax.stop_gradient(self.momentum * average[...] + (1 - self.momentum) * new))
-        factor = scale[...] * lax.rsqrt(variance + self.epsilon)
-        return (values * factor + (bias[...] - mean * factor)).astype(self.dtype)
+        return _normalised(x, mean, variance, scale[...], bias[...], self.epsilon, self.dtype)
+
+
+# Networks repeat their shapes: of each, tracing then sees one.
+@functools.partial(jax.jit, static_argnums=1)
+def _statistics(x: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.Array]:
+    """Mean and variance of each channel, over the devices of an axis too if one is named."""
+    values, axes = x.astype(jnp.float32), tuple(range(x.ndim - 1))
+    moments = jnp.stack([values.mean(axes), jnp.square(values).mean(axes)])
+    mean, square = lax.pmean(moments, axis_name) if axis_name else moments
+    return mean, jnp.maximum(square - jnp.square(mean), 0)  # rounding may leave it below 0
+
+
+@functools.partial(jax.jit, static_argnums=(5, 6))
+def _normalised(
+    x: jax.Array,
+    mean: jax.Array,
+    variance: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    epsilon: float,
+    dtype: Any,
+) -> jax.Array:
+    factor = scale * lax.rsqrt(variance + epsilon)
+    return (x.astype(jnp.float32) * factor + (bias - mean * factor)).astype(dtype)
 
 
 class ConvNorm(nnx.Module):

@@ -113,7 +113,7 @@ def make_train_step(
         gradients, moving = mean_over_devices((gradients, moving))
         batch_stats = parts.whole(moving, state.batch_stats)
         sums = lax.psum(sums, AXIS)
-        norm = optax.tree.norm(gradients)
+        norm = _norm(gradients)
 
         count = state.step - state.skipped  # updates made so far
         old = {"params": state.params, "batch_stats": state.batch_stats, "optimizer": state.optimizer}
@@ -162,6 +162,14 @@ def make_eval_step(
         return lax.psum(sums, AXIS)
 
     return eval_step
+
+
+def _norm(gradients: Any) -> jax.Array:
+    """The norm of all gradients as one vector; all that are vectors join first: each array has loops to compile."""
+    leaves = jax.tree.leaves(gradients)
+    vectors = [leaf for leaf in leaves if leaf.ndim == 1]
+    joined = [jnp.concatenate(vectors)] if vectors else []
+    return optax.tree.norm([*joined, *(leaf for leaf in leaves if leaf.ndim != 1)])
 
 
 def _where(finite: jax.Array, new: Callable[[], Any], old: Any) -> Any:
