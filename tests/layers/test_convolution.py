@@ -53,8 +53,9 @@ def assert_same_values_and_gradients(form, images, kernel, geometry, relative=1e
     shape = jax.eval_shape(functools.partial(plain, geometry=geometry), images, kernel)
     cotangent = jnp.asarray(np.random.default_rng(0).standard_normal(shape.shape), shape.dtype)
 
-    # At users' level of optimisation: at the tests' lowest, JAX 0.10's compiler once aborted on a random case.
-    @functools.partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 3})
+    # XLA's algebraic simplifier aborts the process over one in some hundreds of these random geometries: it swaps a
+    # convolution's operands and loses a padding (JAX 0.10 to 0.12). None of 1,100 that `Convolution` makes did so.
+    @functools.partial(jax.jit, static_argnums=0, compiler_options={"xla_disable_hlo_passes": "algsimp"})
     def value_and_gradients(form, images, kernel, cotangent):
         value, pull = jax.vjp(functools.partial(form, geometry=geometry), images, kernel)
         return value, *pull(cotangent)
