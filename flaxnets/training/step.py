@@ -175,8 +175,8 @@ def _norm(gradients: Any) -> jax.Array:
 def _where(finite: jax.Array, new: Callable[[], Any], old: Any) -> Any:
     """`new()` where `finite`, else `old`.
 
-    On a CPU a branch. A GPU would wait for that, so it chooses array by array; there XLA on a CPU first copies what it then
-    overwrites, because each new momentum reads the old parameter and each new parameter the old momentum.
+    On a CPU this is a branch: if each array were chosen for itself, XLA would copy them all first, because each new
+    momentum reads the old parameter and each new parameter the old momentum. A GPU would wait for a branch.
     """
     return lax.platform_dependent(
         cpu=lambda: lax.cond(finite, new, lambda: old),
