@@ -18,10 +18,11 @@ from flaxnets.layers.winograd import winograd
 from flaxnets.training.memory import keep_freed_memory
 
 ROUNDS = 7
-# batch, pixels, channels in and out, kernel size, stride, groups: of the networks at 224 and 32 px
+# batch, pixels, channels in and out, kernel size, stride, groups: of the networks at 224, 96 and 32 px
 CASES = [
     *[(16, 224, 3, 64, 7, 2, 1), (16, 56, 64, 64, 3, 1, 1), (16, 56, 128, 128, 3, 2, 1), (16, 28, 128, 128, 3, 1, 1)],
     *[(16, 14, 256, 256, 3, 1, 1), (16, 7, 512, 512, 3, 1, 1), (1, 14, 256, 256, 3, 1, 1), (1, 7, 512, 512, 3, 1, 1)],
+    *[(4, 7, 512, 512, 3, 1, 1), (64, 3, 256, 256, 3, 1, 1), (2, 14, 256, 256, 3, 2, 1), (4, 14, 256, 256, 3, 2, 1)],
     *[(64, 8, 64, 64, 3, 1, 1), (64, 4, 128, 128, 3, 1, 1), (64, 2, 256, 256, 3, 1, 1), (64, 1, 512, 512, 3, 1, 1)],
     *[(16, 56, 64, 256, 1, 1, 1), (16, 14, 1024, 256, 1, 1, 1), (64, 2, 1024, 256, 1, 1, 1)],
     *[(16, 112, 32, 32, 3, 1, 32), (16, 112, 96, 96, 3, 2, 96), (16, 28, 120, 120, 5, 1, 120)],

@@ -116,7 +116,8 @@ def cpu_form(image_shape: Sequence[int], kernel_shape: Sequence[int], geometry: 
     batch = 1 if is_symbolic_dim(batch) else batch
     output_size = geometry.output_size(size, kernel_size)
     pixels = math.prod(output_size)
-    is_3x3, is_large = kernel_size == [3, 3] and geometry.dilation == (1, 1), batch * pixels >= 384
+    tiles = math.prod(-(-side // 2) for side in output_size)  # of Winograd: 2x2 pixels of the output
+    is_3x3, is_wide = kernel_size == [3, 3] and geometry.dilation == (1, 1), min(cin, cout) >= 128
     steps_by_1 = geometry.strides == (1, 1) and _pads_up_to(2, geometry)
     rules = (
         (name == "plain" or is_portable(), plain),
@@ -124,9 +125,10 @@ def cpu_form(image_shape: Sequence[int], kernel_shape: Sequence[int], geometry: 
         (geometry.groups == cin > 1, shifted),  # depthwise
         (geometry.groups > 1, blocks),
         (kernel_size == [1, 1], patches),  # pointwise: a matrix product
+        (is_3x3 and steps_by_1 and is_wide and batch * tiles >= 48 and 5 * tiles <= 2 * pixels, winograd),
         (pixels <= 4 or batch * pixels <= 64, patches),
-        (is_3x3 and is_large and steps_by_1 and min(cin, cout) >= 128, winograd),
-        (is_3x3 and is_large and not steps_by_1 and min(cin, cout) >= 64, plain_forward),
+        (is_wide and (pixels <= 9 or batch * pixels <= 192), patches),
+        (is_3x3 and not steps_by_1 and min(cin, cout) >= 64, plain_forward),
     )
     return next((form for holds, form in rules if holds), plain)
 

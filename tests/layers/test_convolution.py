@@ -80,6 +80,13 @@ def test_the_chosen_form_has_the_values_and_gradients_of_the_plain_one(case):
     assert_same_values_and_gradients(convolve, *case)
 
 
+def test_a_wide_pointwise_convolution_of_few_pixels_has_the_values_and_gradients_of_the_plain_one():
+    random = np.random.default_rng(0)
+    images = jnp.asarray(random.standard_normal((1, 7, 7, 512)), jnp.float32)
+    kernel = jnp.asarray(random.standard_normal((1, 1, 512, 520)), jnp.float32)
+    assert_same_values_and_gradients(convolve, images, kernel, Geometry())
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_bfloat16_sums_are_no_worse_than_the_plain_ones(form):
     groups = {"blocks": 2, "shifted": 4}.get(form, 1)
@@ -97,9 +104,12 @@ def test_choice_by_kind_and_size(monkeypatch):
     assert cpu_form((1, 7, 7, 512), (3, 3, 512, 512), same) is patches
     assert cpu_form((1, 56, 56, 64), (1, 1, 64, 64), Geometry()) is patches
     assert cpu_form((8, 14, 14, 256), (3, 3, 256, 256), same) is winograd
-    assert cpu_form((1, 14, 14, 256), (3, 3, 256, 256), same) is plain
+    assert cpu_form((1, 14, 14, 256), (3, 3, 256, 256), same) is winograd
+    assert cpu_form((1, 14, 14, 64), (3, 3, 64, 64), same) is plain
+    assert cpu_form((64, 2, 2, 256), (3, 3, 256, 256), same) is winograd
+    assert cpu_form((64, 3, 3, 256), (3, 3, 256, 256), same) is patches
     assert cpu_form((8, 14, 14, 256), (3, 3, 256, 256), same._replace(strides=(2, 2))) is plain_forward
-    assert cpu_form((4, 14, 14, 256), (3, 3, 256, 256), same._replace(strides=(2, 2))) is plain
+    assert cpu_form((2, 14, 14, 256), (3, 3, 256, 256), same._replace(strides=(2, 2))) is patches
     assert cpu_form((8, 14, 14, 256), (3, 3, 256, 256), Geometry(padding=((3, 3), (1, 1)))) is plain_forward
     assert cpu_form((1, 56, 56, 64), (3, 3, 1, 128), same._replace(groups=64)) is shifted
     assert cpu_form((1, 56, 56, 64), (3, 3, 2, 64), same._replace(groups=32)) is blocks
