@@ -39,6 +39,10 @@ class Geometry(NamedTuple):
 
 def plain(images: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """XLA's convolution: images [b, h, w, cin], kernel [kh, kw, cin / groups, cout] -> [b, h', w', cout]."""
+    reach = [(k - 1) * dilation + 1 for k, dilation in zip(kernel.shape[:2], geometry.dilation, strict=True)]
+    if any(max(sides) >= pixels for sides, pixels in zip(geometry.padding, reach, strict=True)):
+        # Of a border as wide as the kernel, XLA's input gradient is wrong on CPUs (JAX 0.10), or its compiler aborts.
+        images, geometry = padded(images, geometry.padding), geometry._replace(padding=((0, 0), (0, 0)))
     return lax.conv_general_dilated(
         images,
         kernel,
