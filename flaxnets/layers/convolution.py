@@ -116,7 +116,9 @@ def cpu_form(image_shape: Sequence[int], kernel_shape: Sequence[int], geometry: 
     batch = 1 if is_symbolic_dim(batch) else batch
     output_size = geometry.output_size(size, kernel_size)
     pixels = math.prod(output_size)
-    tiles = math.prod(-(-side // 2) for side in output_size)  # of Winograd: 2x2 pixels of the output
+    tiles = math.prod(
+        -(-side // 2) for side in output_size
+    )  # of Winograd, 2x2 pixels of the output; at least 2.5 are used
     is_3x3, is_wide = kernel_size == [3, 3] and geometry.dilation == (1, 1), min(cin, cout) >= 128
     steps_by_1 = geometry.strides == (1, 1) and _pads_up_to(2, geometry)
     rules = (
@@ -125,7 +127,7 @@ def cpu_form(image_shape: Sequence[int], kernel_shape: Sequence[int], geometry: 
         (geometry.groups == cin > 1, shifted),  # depthwise
         (geometry.groups > 1, blocks),
         (kernel_size == [1, 1], patches),  # pointwise: a matrix product
-        (is_3x3 and steps_by_1 and is_wide and batch * tiles >= 48 and 5 * tiles <= 2 * pixels, winograd),
+        (is_3x3 and steps_by_1 and is_wide and batch * tiles >= 48 and pixels >= 2.5 * tiles, winograd),
         (pixels <= 4 or batch * pixels <= 64, patches),
         (is_wide and (pixels <= 9 or batch * pixels <= 192), patches),
         (is_3x3 and not steps_by_1 and min(cin, cout) >= 64, plain_forward),

@@ -11,9 +11,9 @@ from jax.export import is_symbolic_dim
 
 # Terms of the sums over pixels that `_shifted_kernel_gradient` writes out: from 8 to 28 are alike in speed.
 CHUNK = 16
-# Rows of a product for which XLA packs the other matrix. With 49, the 7x7 pixels of one image, it does not; where that
-# matrix is large, this takes up to 1.7 times as long as 52.
-PACKED_ROWS = 52
+# Rows of a product for which XLA packs the other matrix. With a few less it does not; where that matrix is large, 49
+# rows, the 7x7 pixels of one image, take up to 1.7 times as long as 52.
+PACKED_ROWS, FEWEST_PADDED_ROWS, LARGE_SIDE = 52, 40, 512
 # Channels of the blocks that `blocks` makes of groups: narrower products are slow, wider ones multiply more zeros.
 BLOCK = 32
 
@@ -173,9 +173,12 @@ def _shifted_kernel_gradient(
 
 @jax.custom_vjp
 def _product(a: jax.Array, b: jax.Array) -> jax.Array:
-    """A @ b, whose gradients are written as plain products too: the ones that JAX derives are slower on a CPU."""
+    """A @ b; a few rows of zeros join those of `a` where this is faster.
+
+    Its gradients are written as plain products too: the ones that JAX derives are slower on a CPU.
+    """
     rows = a.shape[0]
-    if is_symbolic_dim(rows) or not 40 <= rows < PACKED_ROWS or min(b.shape) < 512:
+    if is_symbolic_dim(rows) or not FEWEST_PADDED_ROWS <= rows < PACKED_ROWS or min(b.shape) < LARGE_SIDE:
         return a @ b
     return (jnp.pad(a, ((0, PACKED_ROWS - rows), (0, 0))) @ b)[:rows]
 
