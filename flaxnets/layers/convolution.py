@@ -89,6 +89,7 @@ def convolve(images: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Ar
     """Convolve images [b, h, w, cin] with a kernel [kh, kw, cin / groups, cout].
 
     On GPU and TPU this is `lax.conv_general_dilated`, forward and backward; on a CPU the form that `cpu_form` chooses.
+    A border as wide as the kernel is padded before, on all of them.
     It has derivatives of any order in reverse mode. `FLAXNETS_CONV=plain` gives XLA's form on every platform, for
     comparison and for forward mode (`jax.jvp`), which the other forms lack; so does `portable`, for what is exported.
 
@@ -116,9 +117,7 @@ def cpu_form(image_shape: Sequence[int], kernel_shape: Sequence[int], geometry: 
     batch = 1 if is_symbolic_dim(batch) else batch
     output_size = geometry.output_size(size, kernel_size)
     pixels = math.prod(output_size)
-    tiles = math.prod(
-        -(-side // 2) for side in output_size
-    )  # of Winograd, 2x2 pixels of the output; at least 2.5 are used
+    tiles = math.prod(-(-side // 2) for side in output_size)  # of 2x2 pixels, for Winograd
     is_3x3, is_wide = kernel_size == [3, 3] and geometry.dilation == (1, 1), min(cin, cout) >= 128
     steps_by_1 = geometry.strides == (1, 1) and _pads_up_to(2, geometry)
     rules = (
