@@ -11,7 +11,7 @@ import sys
 from flaxnets.config import parse_run
 from flaxnets.errors import ConfigError, FlaxnetsError, did_you_mean
 from flaxnets.tools.launch import LAUNCHED
-from flaxnets.training.memory import keep_freed_memory, running_out
+from flaxnets.training.memory import running_out
 
 # Every command but `train` is a module of flaxnets.tools, imported when it is asked for, and what it says of itself.
 TOOLS = {
@@ -53,7 +53,6 @@ def main(arguments: list[str] | None = None, command: list[str] | None = None) -
     """
     name, *options = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     gc.set_threshold(100_000)  # what is imported and traced stays: looking through it took a tenth of a start
-    keep_freed_memory()  # before there are threads, each of which would have memory of its own
     for name_of_stream in ("stdout", "stderr"):
         stream = getattr(sys, name_of_stream)
         if stream is None:  # closed by whoever started the process: what is said goes nowhere

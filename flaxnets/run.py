@@ -1,5 +1,10 @@
 """`python -m flaxnets.run` trains: wires configuration, registry, data and training core together."""
 
+from flaxnets.training.memory import keep_freed_memory, running_out
+
+if __name__ == "__main__":
+    keep_freed_memory()  # may start the process anew, so before what takes time
+
 import contextlib
 import shlex
 import sys
@@ -11,7 +16,6 @@ from pathlib import Path
 from flaxnets.config import Run, settings
 from flaxnets.errors import DivergenceError
 from flaxnets.part import in_steps
-from flaxnets.training.memory import running_out
 from flaxnets.training.signals import StopRequest
 
 SHOWN_IMAGES = 8

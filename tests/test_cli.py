@@ -67,4 +67,4 @@ def test_an_output_that_takes_nothing_is_no_accident(flaxnets, line, code, said)
 
 def test_the_console_script_is_the_module():
     (script,) = entry_points(group="console_scripts", name="flaxnets")
-    assert script.value == "flaxnets.cli:main"
+    assert script.value == "flaxnets.__main__:main"

@@ -1,10 +1,10 @@
 """Memory: how much was needed, what happens where it is too little, and keeping what a step gives back for the next."""
 
 import contextlib
-import ctypes
 import math
 import mmap
 import os
+import platform
 import sys
 from collections.abc import Iterator
 
@@ -15,44 +15,44 @@ try:
 except ImportError:  # not on Windows
     resource = None
 
-# Numbers of mallopt's parameters in glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+# How glibc's allocator shall work, which it reads when a program starts (its manual, "Memory Allocation Tunables").
+TUNABLES = ":".join(
+    f"glibc.malloc.{name}={value}"
+    for name, value in {
+        # What is freed is kept, by all threads together,
+        "mmap_max": 0,
+        "trim_threshold": sys.maxsize,
+        "arena_max": 1,
+        # in one piece: no thread puts small ends aside, whose next use would leave too little room for the next step,
+        "tcache_count": 0,
+        "mxfast": 0,
+        # and in pages of 2 MB, if the system lets a process ask for them.
+        "hugetlb": 1,
+    }.items()
+)
 
 
 def keep_freed_memory() -> None:
-    """Tell the C library's allocator to keep what is freed, in large pages; without effect but on Linux.
+    """Start this process's program anew, with an allocator that keeps what is freed; to be called before all else.
 
-    XLA's CPU programs allocate all that they need at each call. Above 32 MB the allocator returns that to the system at
-    once and gets it back page by page, each cleared by the kernel: a tenth to a third of a training step. The process
-    holds on to its peak of memory instead. In pages of 2 MB, where the system lets a process ask for them, the
-    processor finds its way faster: another twentieth to tenth of a step.
+    XLA's CPU programs allocate all that they need at each call. Above 32 MB the C library returns that to the system at
+    once and gets it back page by page, each cleared by the kernel: a tenth to a third of a training step. In large
+    pages, the processor finds its way faster: another twentieth to tenth of a step.
+
+    Does nothing without glibc, where the variable GLIBC_TUNABLES says otherwise, or under a debugger, which would lose
+    its breakpoints.
     """
-    if sys.platform != "linux":
-        return
-    library = ctypes.CDLL(None)
-    if hasattr(library, "gnu_get_libc_version"):
-        for parameter, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1), (_M_ARENA_MAX, 1)):
-            library.mallopt(parameter, value)
-        _ask_for_large_pages(library)
-
-
-def _ask_for_large_pages(library: ctypes.CDLL) -> None:
-    """Of all that the process will allocate, up to half of the machine's memory: nothing is taken until it is used."""
-    library.malloc.argtypes, library.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
-    library.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    library.free.argtypes = [ctypes.c_void_p]
-    page = mmap.PAGESIZE
-    size = os.sysconf("SC_PHYS_PAGES") * page // 2
-    start = library.malloc(size)  # as freed memory is kept, this is where everything else will lie
-    if start:  # not under a limit of a process's addresses
-        first = -(-start // page) * page
-        library.madvise(first, size - page, mmap.MADV_HUGEPAGE)
-        library.free(start)
+    given = os.environ.get("GLIBC_TUNABLES")
+    if given == TUNABLES:
+        del os.environ["GLIBC_TUNABLES"]  # a matter of this process, not of those that it starts
+    elif given is None and sys.executable and sys.gettrace() is None and platform.libc_ver()[0] == "glibc":
+        os.environ["GLIBC_TUNABLES"] = TUNABLES
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def peak_memory() -> float:
     """The most memory in use so far, in bytes: of the first device, or of this process on a CPU; NaN if unknown."""
-    import jax  # not above: `keep_freed_memory` comes first of all
+    import jax  # not above: `keep_freed_memory` comes before it
 
     statistics = jax.local_devices()[0].memory_stats()
     if statistics:

@@ -1,5 +1,7 @@
 """Freed memory is kept, so that a program that runs again asks the system for nothing; too little of it is told."""
 
+import os
+import platform
 import re
 import subprocess
 import sys
@@ -12,50 +14,84 @@ import pytest
 from flaxnets.errors import OutOfMemoryError
 from flaxnets.training.memory import running_out
 
+# Prints the page faults of 30 steps, and by how many arrays like `images` the process grew in them.
 PROGRAM = """
-import resource, sys
 from flaxnets.training.memory import keep_freed_memory
-if sys.argv[1] == "keep":
-    keep_freed_memory()
+{keep}
+import resource
 import jax, jax.numpy as jnp
+images = jnp.ones(10**7)  # 40 MB; the C library returns what is above 32
 step = jax.jit(lambda x: x + 1)
-images = jnp.zeros(10**7)  # 40 MB; the allocator returns what is above 32
-for _ in range(20):  # until the allocator has room for an aligned array
+def usage():
+    return resource.getrusage(resource.RUSAGE_SELF)
+for _ in range(5):
     step(images).block_until_ready()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(30):  # far more than the few that may still widen what is kept
+before = usage()
+for _ in range(30):
     step(images).block_until_ready()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(usage().ru_minflt - before.ru_minflt, (usage().ru_maxrss - before.ru_maxrss) * 1024 // images.nbytes)
 """
+linux = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="settings of glibc's allocator")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the allocator of Linux")
-def test_results_of_a_step_are_made_in_memory_that_the_process_has():
-    faults = {
-        way: int(subprocess.run([sys.executable, "-c", PROGRAM, way], check=True, capture_output=True).stdout)
-        for way in ("keep", "return")
-    }
-    assert faults["keep"] < faults["return"] / 10
+def run_python(program: str, *arguments: str, **environment: str) -> str:
+    """What a Python program prints, started in this process's environment and the variables given."""
+    environment = os.environ | environment
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments], env=environment, check=True, capture_output=True, text=True
+    ).stdout
 
 
-LARGE_PAGES = """
+@linux
+def test_a_step_lies_in_the_memory_of_the_step_before():
+    kept, returned = (
+        [int(number) for number in run_python(PROGRAM.format(keep=keep)).split()]
+        for keep in ("keep_freed_memory()", "")
+    )
+    faults, growth = kept
+    assert faults < returned[0] / 10
+    assert growth <= 2  # a step may begin before the one before has given back its own
+
+
+@linux
+def test_large_pages_are_asked_for_where_the_system_has_them():
+    program = """
 from pathlib import Path
 from flaxnets.training.memory import keep_freed_memory
 keep_freed_memory()
 images = b"x" * 2**26
 print(Path("/proc/self/smaps_rollup").read_text())
 """
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the allocator of Linux")
-def test_what_is_allocated_lies_in_large_pages_where_the_system_has_them():
-    done = subprocess.run([sys.executable, "-c", LARGE_PAGES], check=True, capture_output=True, text=True)
-    found = re.search(r"AnonHugePages: +(\d+) kB", done.stdout)
+    said = run_python(program)
+    found = re.search(r"AnonHugePages: +(\d+) kB", said)
     setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
     if found and setting.exists() and "[never]" not in setting.read_text():
         assert int(found[1]) > 2**26 / 1024 / 2  # the system may be short of them
     else:
-        assert "Rss" in done.stdout  # nothing to gain, nothing lost
+        assert "Rss" in said  # nothing to gain, nothing lost
+
+
+START = """
+import os, sys
+from flaxnets.training.memory import keep_freed_memory
+{before}
+print("begun", flush=True)
+keep_freed_memory()
+print(sys.argv[1:], os.environ.get("GLIBC_TUNABLES"))
+"""
+
+
+@linux
+def test_a_process_starts_anew_once_with_its_arguments_and_tells_no_other():
+    assert run_python(START.format(before=""), "a b", "--c") == "begun\nbegun\n['a b', '--c'] None\n"
+
+
+@linux
+def test_it_does_not_start_anew_under_a_debugger_nor_against_settings_of_the_user():
+    debugger = START.format(before="sys.settrace(lambda *_: None)")
+    assert run_python(debugger) == "begun\n[] None\n"
+    given = "glibc.malloc.arena_max=2"
+    assert run_python(START.format(before=""), GLIBC_TUNABLES=given) == f"begun\n[] {given}\n"
 
 
 def test_a_batch_that_memory_does_not_hold_is_refused_before_the_run_begins(flaxnets):
