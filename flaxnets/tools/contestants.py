@@ -26,18 +26,19 @@ LABEL_SMOOTHING = 0.1
 
 
 class Flaxnets:
-    """A compiled step on random images that lie on the devices.
+    """A compiled step on random images that lie on the devices; inference as `flaxnets export` writes it.
 
     Args:
       arch, options, image_size, batch: the network and its input.
-      mode: `train` for the step of `flaxnets train`, `inference` for logits with batch norm folded.
+      mode: `train` for the step of `flaxnets train`, `inference` for logits with batch norm folded and parameters that
+        are constants, so that what depends on them alone is computed by the compiler.
       plain: use XLA's own form of every convolution.
 
     Attributes:
       name: for the table.
       num_params: of the network.
       compile_seconds: tracing and compiling, nothing cached.
-      memory_bytes: arguments, results and temporary memory of the compiled step.
+      memory_bytes: arguments, constants, results and temporary memory of the compiled step.
     """
 
     def __init__(self, arch: str, options: dict[str, Any], image_size: int, batch: int, mode: str, *, plain: bool):
@@ -46,7 +47,7 @@ class Flaxnets:
         model = models.create(arch, CLASSES, **options)
         self.num_params = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
         make = _training if mode == "train" else _inference
-        start, function, images = make(model, image_size, batch)
+        start, constants, function, images = make(model, image_size, batch)
         self._start = jax.device_put(start, mesh.copied(devices))
         self._batch = jax.device_put(images, mesh.split(devices))
         self._program = _program(mesh.data_parallel(function, devices), mode)
@@ -54,7 +55,7 @@ class Flaxnets:
             began = time.perf_counter()
             self._program.compile(self._start, self._batch)
             self.compile_seconds = time.perf_counter() - began
-        self.memory_bytes = self._program.memory_bytes()
+        self.memory_bytes = self._program.memory_bytes() + sum(array.nbytes for array in jax.tree.leaves(constants))
         self._mode = mode
 
     def run(self, steps: int, program: programs.Program | None = None) -> float:
@@ -157,7 +158,7 @@ def _program(step: Callable, mode: str) -> programs.Program:
     return programs.Program(step, donate_state=mode == "train", cache=None, code=(), settings={})
 
 
-def _training(model: Any, image_size: int, batch: int) -> tuple[Any, Callable, Any]:
+def _training(model: Any, image_size: int, batch: int) -> tuple[Any, Any, Callable, Any]:
     definition, params, batch_stats = state.split_model(model)
     rate = optax.constant_schedule(0.01)
     update = optimizer.make_optimizer(Optimizer(), rate)
@@ -167,13 +168,13 @@ def _training(model: Any, image_size: int, batch: int) -> tuple[Any, Callable, A
     )
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (batch, image_size, image_size, 3), np.uint8)
-    return start, function, {"image": images, "label": random.integers(0, CLASSES, batch, np.int32)}
+    return start, (), function, {"image": images, "label": random.integers(0, CLASSES, batch, np.int32)}
 
 
-def _inference(model: Any, image_size: int, batch: int) -> tuple[Any, Callable, Any]:
+def _inference(model: Any, image_size: int, batch: int) -> tuple[Any, Any, Callable, Any]:
     graph, arrays = nnx.split(fold_batch_norm(model))
     images = np.random.default_rng(0).standard_normal((batch, image_size, image_size, 3), np.float32)
-    return nnx.to_pure_dict(arrays), lambda arrays, images: nnx.merge(graph, arrays)(images), images
+    return (), arrays, lambda nothing, images: nnx.merge(graph, arrays)(images), images
 
 
 @contextlib.contextmanager
