@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from flaxnets.errors import OutOfMemoryError
 
@@ -71,11 +72,33 @@ def require(needed: float) -> None:
     if device.platform != "cpu":
         there = (device.memory_stats() or {}).get("bytes_limit", math.inf)
     elif hasattr(os, "sysconf"):  # not on Windows; simulated devices share the machine's
-        there = os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE / jax.local_device_count()
+        there = min(os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE, granted()) / jax.local_device_count()
     else:
         return
     if needed > there:
         raise MemoryError(f"a step takes {needed / 1e9:,.1f} GB on each device, which has {there / 1e9:,.1f}")
+
+
+def granted(own: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> float:
+    """Bytes that a container, or a job of a cluster, leaves to this process; infinite where nothing limits it.
+
+    Linux has a tree of groups for that, each with a limit of its own (its manual, cgroups(7)).
+
+    Args:
+      own: lists the process's groups: "0::PATH" of version 2, "N:memory:PATH" of version 1.
+      mounted: where the trees are; a container may see only its own group there, as the root.
+    """
+    limits = [math.inf]
+    for line in own.read_text().splitlines() if own.exists() else ():
+        _, kind, group = line.split(":", 2)
+        if kind not in ("", "memory"):
+            continue
+        tree, file = (mounted / "memory", "memory.limit_in_bytes") if kind else (mounted, "memory.max")
+        inner = tree / group.lstrip("/")
+        for folder in (inner, *inner.parents):
+            with contextlib.suppress(OSError, ValueError):  # no such group to be seen; "max" is no limit
+                limits.append(int((folder / file).read_text()))
+    return min(limits)
 
 
 def is_exhausted(error: BaseException) -> bool:

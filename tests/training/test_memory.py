@@ -1,5 +1,6 @@
 """Freed memory is kept, so that a program that runs again asks the system for nothing; too little of it is told."""
 
+import math
 import os
 import platform
 import re
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import pytest
 
 from flaxnets.errors import OutOfMemoryError
-from flaxnets.training.memory import running_out
+from flaxnets.training.memory import granted, running_out
 
 # Prints the page faults of 30 steps, and by how many arrays like `images` the process grew in them.
 PROGRAM = """
@@ -105,6 +106,30 @@ def test_a_batch_that_memory_does_not_hold_is_refused_before_the_run_begins(flax
         done.stderr,
     )
     assert not list((flaxnets.folder / "runs").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("groups", "limits", "expected"),
+    [
+        ("0::/\n", {}, math.inf),
+        ("0::/\n", {"memory.max": "max\n"}, math.inf),
+        ("0::/\n", {"memory.max": "2000\n"}, 2000),  # a container with a tree of its own
+        ("0::/job/step\n", {"job/step/memory.max": "max\n", "job/memory.max": "3000\n"}, 3000),
+        ("0::/job/step\n", {"job/step/memory.max": "1000\n", "job/memory.max": "3000\n"}, 1000),
+        ("9:cpu:/a\n4:memory:/a\n0::/\n", {"memory/a/memory.limit_in_bytes": "4000\n"}, 4000),
+        ("4:memory:/seen/outside\n", {"memory/memory.limit_in_bytes": "5000\n"}, 5000),
+        ("9:cpu:/a\n", {"memory/a/memory.limit_in_bytes": "6000\n"}, math.inf),
+    ],
+)
+def test_limits_of_containers_and_jobs_are_found(groups, limits, expected, tmp_path):
+    own = tmp_path / "cgroup"
+    own.write_text(groups)
+    for name, limit in limits.items():
+        file = tmp_path / "fs" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(limit)
+    assert granted(own, tmp_path / "fs") == expected
+    assert granted(tmp_path / "absent", tmp_path / "fs") == math.inf  # not on Linux
 
 
 @pytest.mark.parametrize(
