@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 from flaxnets.data.folder import FileExamples
+from flaxnets.data.loading import default_workers
 from flaxnets.data.pixels import BrokenImageError, EncodedImage
 from flaxnets.data.sources import Source
 from flaxnets.errors import DataError, printable
 
 MOST_LISTED = 10
+AT_ONCE = 64  # files that a thread takes; all of ImageNet, each a task of its own, would fill gigabytes
 MANY = 10_000  # files whose check takes long enough to be announced
 
 
@@ -30,7 +32,7 @@ def usable(sources: Sequence[Source], on_error: Literal["stop", "skip"]) -> list
 
 
 def broken(source: Source) -> dict[int, str]:
-    """What is wrong, by the index of the example; all cores read and decode every image.
+    """What is wrong, by the index of the example; every image is read and decoded, by as many threads as in training.
 
     Of files, those are passed over that were sound and have not changed. Others are looked at each time: what was wrong
     may have been a permission or a disk.
@@ -79,9 +81,12 @@ def _usable(source: Source, on_error: Literal["stop", "skip"]) -> Source:
 
 
 def _decode_all(source: Source, indices: Sequence[int]) -> dict[int, str]:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        problems = pool.map(lambda index: _problem(source, index), indices)
-        return {index: problem for index, problem in zip(indices, problems, strict=True) if problem}
+    def problems(part: Sequence[int]) -> dict[int, str]:
+        return {index: problem for index in part if (problem := _problem(source, index))}
+
+    parts = [indices[first : first + AT_ONCE] for first in range(0, len(indices), AT_ONCE)]
+    with ThreadPoolExecutor(default_workers()) as pool:
+        return {index: problem for found in pool.map(problems, parts) for index, problem in found.items()}
 
 
 def _problem(source: Source, index: int) -> str | None:

@@ -70,7 +70,8 @@ def folder_sources(path: str, train: str, test: str, holdout: float) -> tuple[So
             "more, each a folder: give the folder that holds them after folder:."
         )
     files, labels = _files_of(train_root, class_names)
-    empty = [printable(name) for label, name in enumerate(class_names) if label not in set(labels)]
+    present = set(labels)
+    empty = [printable(name) for label, name in enumerate(class_names) if label not in present]
     if empty:
         raise DataError(
             f"In {printable(train_root)}, there is no image in {', '.join(empty)}; images end in "
