@@ -78,7 +78,7 @@ class Meter:
         Raises:
           DivergenceError: too many steps in a row were skipped.
         """
-        steps = [(step, jax.tree.map(float, jax.device_get(metrics))) for step, metrics in self._waiting]
+        steps = [(step, jax.tree.map(float, metrics)) for step, metrics in jax.device_get(self._waiting)]
         seconds = time.perf_counter() - self._started
         self._waiting.clear()
         finite = [metrics for step, metrics in steps if self._skips.is_finite(step, metrics)]
@@ -109,9 +109,11 @@ def evaluate(
     """
     sums = []
     for number, batch in enumerate(batches):
-        sums.append(jax.device_get(eval_step(state, batch)))
+        sums.append(eval_step(state, batch))
+        jax.block_until_ready(sums[-2:-1])  # the device has its next batch meanwhile, and no more than that
         if stop.requested(meeting=number % MEETING == 0):
             return None
+    sums = jax.device_get(sums)
     total = {name: sum(float(each[name]) for each in sums) for name in ("count", "loss", "correct")}
     return {
         "loss": total["loss"] / total["count"],
@@ -152,6 +154,14 @@ def fit(
     """
     start = int(state.step)
     trained: dict[str, float] = {}
+    unread: int | None = None  # step whose metrics are read when the next one has begun: the device goes on meanwhile
+
+    def read(step: int) -> dict[str, float]:
+        """The metrics of the steps up to this one, logged and shown."""
+        reading = meter.read()
+        log.write(step, "train", reading)
+        display.training(reading)
+        return reading
 
     def test(step: int) -> float | None:
         """The accuracy that chooses the best state, that of the averages if there are any; logged and shown.
@@ -177,22 +187,24 @@ def fit(
     meter.restart()
     for step, batch in zip(range(start + 1, total_steps + 1), meter.timed(batches(start)), strict=False):
         state, metrics = train_step(state, batch)
+        if unread:
+            trained, unread = read(unread), None
         meter.add(step, metrics)
         display.advance(step)
         if step == start + 1:
             jax.block_until_ready(metrics)
             display.first_step(step)
             meter.restart()  # compilation is not training
-        reading, accuracy = log_due.is_due(step) or evaluation_due.is_due(step), None
-        stopped = stop.requested(meeting=reading or step % MEETING == 0)
-        if reading or stopped:
-            trained = meter.read()
-            log.write(step, "train", trained)
-            display.training(trained)
-        if evaluation_due.is_due(step):
+        evaluated, accuracy = evaluation_due.is_due(step), None
+        stopped = stop.requested(meeting=evaluated or step % MEETING == 0)
+        if evaluated or stopped:
+            trained = read(step)
+        elif log_due.is_due(step):
+            unread = step
+        if evaluated:
             accuracy = test(step)
             stopped = stopped or accuracy is None
-        if evaluation_due.is_due(step) or stopped:
+        if evaluated or stopped:
             checkpoints.save(step, state, accuracy)
             meter.restart()
         if stopped:
