@@ -69,8 +69,10 @@ class Augmentation(Part):
     section = "augmentation"
 
     crop: Literal["pad", "random_resized", "none"] = "pad"
-    """Training images are resized and shifted by up to 1/8 (arXiv:1512.03385), or a random part of each is resized
+    """Training images are resized and shifted (arXiv:1512.03385), or a random part of each is resized
     (arXiv:1409.4842; tests then show the central part), or they are only resized."""
+    shift: Probability = 1 / 8
+    """Share of the side by which a padded image is shifted at the most; the paper's is 4 of 32 pixels."""
     crop_area: Annotated[tuple[Amount, Probability], pydantic.AfterValidator(_ascending)] = (0.08, 1.0)
     """Share of the image that a random part covers."""
     crop_ratio: Annotated[tuple[Amount, Amount], pydantic.AfterValidator(_ascending)] = (3 / 4, 4 / 3)

@@ -30,7 +30,7 @@ def train_transforms(chosen: Augmentation, size: int, *, mirrors: bool, mean: Se
     """
     crops: dict[str, tuple[Transform, ...]] = {
         "none": (Resize(size),),
-        "pad": (Resize(size), PadAndCrop(round(size / 8))),
+        "pad": (Resize(size), PadAndCrop(round(size * chosen.shift))),
         "random_resized": (RandomResizedCrop(size, chosen.crop_area, chosen.crop_ratio),),
     }
     policies: dict[str, Transform] = {

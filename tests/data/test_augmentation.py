@@ -143,6 +143,7 @@ RECIPES = {
         'crop = "none"\nflip = false\ncolour_jitter = [0.4, 0.4, 0.4, 0.1]',
         [Resize(224), ColourJitter(0.4, 0.4, 0.4, 0.1)],
     ),
+    "shifts by half as much": ("shift = 0.0625", [Resize(224), PadAndCrop(14), RandomFlip()]),
     "the default": ("", [Resize(224), PadAndCrop(28), RandomFlip()]),
 }
 
