@@ -14,6 +14,7 @@ import numpy as np
 from flaxnets.errors import ConfigError, printable
 from flaxnets.tools.classifier import Classifier
 from flaxnets.tools.exported import open_classifiers
+from flaxnets.tools.metrics import average
 from flaxnets.tools.options import add_inference, check_counts, check_inference
 from flaxnets.tools.outputs import Progress, check_new, write_new
 from flaxnets.tools.trained import add_network
@@ -34,6 +35,14 @@ def main(options: list[str], description: str) -> int:
     parser.add_argument(
         "pictures", nargs="+", metavar="PICTURE", help="image file, folder of them, or - for names on standard input"
     )
+    parser.add_argument(
+        "--with",
+        dest="others",
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="other networks of the same classes, whose probabilities are averaged with those of the first",
+    )
     parser.add_argument("--top", type=int, default=5, help="classes a picture; default: 5")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print a JSON object a line")
@@ -48,20 +57,28 @@ def main(options: list[str], description: str) -> int:
     check_counts(arguments, "top")
     if arguments.plot:
         check_new(arguments.plot)
-    (network,) = open_classifiers([arguments.network], arguments)
+    networks = open_classifiers([arguments.network, *arguments.others], arguments)
+    network = networks[0]
     if not network.class_names:
         raise ConfigError(f"{network.name} has no classifier, so it can predict nothing; try flaxnets features.")
+    for other in networks[1:]:
+        if other.class_names != network.class_names:
+            raise ConfigError(f"{other.name} knows other classes than {network.name}; leave it out of --with.")
 
     from flaxnets.tools.inference import classifying
     from flaxnets.tools.pictures import files_of, loader
 
     files = files_of(arguments.pictures)
     few = list(itertools.islice(files, 2))
-    compiled = classifying(network, arguments.batch_size if len(few) > 1 else 1, arguments.compilation_cache)
+    batch_size = arguments.batch_size if len(few) > 1 else 1
+    streams = [
+        classifying(each, batch_size, arguments.compilation_cache).stream(names, loader(each))
+        for each, names in zip(networks, itertools.tee(itertools.chain(few, files), len(networks)), strict=True)
+    ]
     write = _writer(arguments, network)
     broken, plotted = 0, []
     with Progress("predict", None, hidden=sys.stdout.isatty()) as progress:
-        for seen in compiled.stream(itertools.chain(few, files), loader(network)):
+        for seen in map(_together, zip(*streams, strict=True)):
             write(seen)
             broken += seen.problem is not None
             if arguments.plot and seen.pixels is not None and len(plotted) < PLOTTED:
@@ -72,6 +89,15 @@ def main(options: list[str], description: str) -> int:
 
         write_new(arguments.plot, picture_grid([plotted[i : i + COLUMNS] for i in range(0, len(plotted), COLUMNS)]))
     return 1 if broken else 0
+
+
+def _together(answers: tuple["Seen[str]", ...]) -> "Seen[str]":
+    """What several networks make of one picture, as the first one sees it."""
+    first = answers[0]
+    if first.problem or len(answers) == 1:
+        return first
+    (logits,) = average([each.outputs["logits"][None] for each in answers], "probability")
+    return first._replace(outputs={"logits": logits})
 
 
 def _ranked(seen: "Seen[str]", network: Classifier) -> Iterator[tuple[str, float]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from PIL import Image
 
 from flaxnets.cli import main
@@ -69,6 +70,45 @@ def test_probabilities_are_those_of_the_network(trained_run, predict):
         ranked = [each["probability"] for each in lines[index]["classes"]]
         assert ranked == sorted(ranked, reverse=True)
         assert lines[index]["label"] == lines[index]["picture"].split("/")[-2]
+
+
+def probabilities(out):
+    """By picture: of each class."""
+    lines = map(json.loads, out.splitlines())
+    return {line["picture"]: {each["name"]: each["probability"] for each in line["classes"]} for line in lines}
+
+
+def test_probabilities_of_several_networks_are_averaged(trained_run, predict, tmp_path):
+    """The second is the first without its last kernel: whatever it sees, its answer is the same."""
+    run = read_run(trained_run.folder)
+    tensors = dict(run.tensors())
+    tensors["classifier.kernel"] = np.zeros_like(tensors["classifier.kernel"])
+    safetensors.numpy.save_file(tensors, tmp_path / "blind.safetensors")
+    (tmp_path / "classes.txt").write_text("\n".join(run.class_names))
+    blind = [tmp_path / "blind.safetensors", "--arch", "tiny_net", "--classes", tmp_path / "classes.txt"]
+    blind += ["--image-size", 16]
+    pictures = [*sorted(trained_run.pictures.glob("*/*.png"))[:20], tmp_path / "classes.txt"]
+    code, out, _ = predict(*pictures, "--json", "--top", 10, "--with", *blind)
+    assert code == 1
+    assert out.count("\n") == 21
+    assert "is no JPEG" in out.splitlines()[-1]
+    both = probabilities(out.rsplit("\n", 2)[0])
+    first = probabilities(predict(*pictures[:-1], "--json", "--top", 10)[1])
+    second = probabilities(predict(*pictures[:-1], "--json", "--top", 10, *blind[1:], network=blind[0])[1])
+    assert len({tuple(sorted(each.items())) for each in second.values()}) == 1
+    for picture, classes in both.items():
+        mean = {name: (first[picture][name] + second[picture][name]) / 2 for name in classes}
+        assert classes == pytest.approx(mean, abs=1e-6)
+
+
+def test_networks_of_other_classes_are_not_averaged(trained_run, predict, tmp_path):
+    safetensors.numpy.save_file(read_run(trained_run.folder).tensors(), tmp_path / "tiny.safetensors")
+    file = tmp_path / "tiny.safetensors"
+    code, out, err = predict("a.png", "--with", file, "--arch", "tiny_net", "--image-size", 16)
+    assert (code, out) == (2, "")
+    assert f"Error: {file} knows other classes than {trained_run.folder}; leave it out of --with." in err.replace(
+        "\n", " "
+    )
 
 
 def test_names_come_from_standard_input_too(trained_run, predict, monkeypatch, tmp_path):
