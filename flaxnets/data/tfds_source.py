@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import logging
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,6 +100,7 @@ def prepare(name: str, data_dir: Path | None) -> tuple[Path, dict[str, int]]:
     Raises:
       DataError: an unknown name, TensorFlow is needed and absent, or the download or preparation failed.
     """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reports of drivers that preparing does not use
     builder = _builder(name, data_dir)
     try:
         builder.download_and_prepare(file_format="array_record")
@@ -116,7 +118,7 @@ def prepare(name: str, data_dir: Path | None) -> tuple[Path, dict[str, int]]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
 
 
 def _default_folder() -> Path:
