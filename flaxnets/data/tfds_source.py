@@ -70,7 +70,8 @@ def tfds_sources(name: str, splits: Sequence[str], data_dir: Path | None) -> lis
     held = builder.info.splits
     for split in splits:
         try:
-            is_empty = bool(held) and held[split].num_examples < 1  # below 0 where a slice ends before it begins
+            sizes = [held[part.strip()].num_examples for part in split.split("+")] if held else [1]
+            is_empty = min(sizes) < 0 or not sum(sizes)  # below 0 where a slice ends before it begins
             records = () if is_empty else builder.as_data_source(split, decoders=decoders)
         except (AssertionError, KeyError, NotImplementedError, ValueError) as error:
             if isinstance(error, NotImplementedError) or not held:  # files of another format, or none
@@ -81,7 +82,8 @@ def tfds_sources(name: str, splits: Sequence[str], data_dir: Path | None) -> lis
             ) from error
         if is_empty:
             raise DataError(
-                f"Split {split!r} of data set {name!r} is empty; choose another by --data.train or --data.test."
+                f"Split {split!r} of data set {name!r} is empty, or a part of it ends before it begins; choose another "
+                "by --data.train or --data.test."
             )
         sources.append(
             Source(

@@ -123,12 +123,13 @@ def test_preparing_without_tensorflow_says_how_to_get_it(tmp_path, monkeypatch):
         ("photo_corner", "train", r"No data set named 'photo_corner'\. Did you mean photo_corners"),
         ("cifar10", "train", r"'cifar10' is not prepared as array_record in .*; run: flaxnets prepare cifar10 --dir /"),
         ("photo_corners", "trian", r"no split 'trian': it has train, validation; choose by --data\.train"),
-        ("photo_corners", "train[:0]", r"'train\[:0\]' of .*'photo_corners' is empty; choose another by --data\.train"),
         (
             "photo_corners",
-            "train[5:3]",
-            r"'train\[5:3\]' of .*'photo_corners' is empty; choose another by --data\.train",
+            "train[:0]",
+            r"'train\[:0\]' .*'photo_corners' is empty, .*; choose another by --data\.train",
         ),
+        ("photo_corners", "train[5:3]", r"'train\[5:3\]' .*a part of it ends before it begins; choose another by --"),
+        ("photo_corners", "train[5:3] + validation", r"'train\[5:3\] \+ validation' .* ends before it begins; choose"),
         ("no_images", "train", r"does not pair one image with one class label; choose another by --data\.name"),
         ("cifar10/x=1", "train", r"'cifar10/x=1' cannot be used: .*argument 'x'\. Choose another by --data\.name\.$"),
         (
