@@ -109,5 +109,7 @@ def _run(name: str, options: list[str], command: list[str]) -> int:
 
 def _usage() -> str:
     lines = ["usage: flaxnets COMMAND [OPTIONS]", "", "Image classifiers for JAX.", "", "commands:"]
-    lines += [f"  {name:<12}{text}" for name, text in {"train": TRAIN, **{k: v[1] for k, v in TOOLS.items()}}.items()]
+    descriptions = {"train": TRAIN, **{name: description for name, (_, description) in TOOLS.items()}}
+    width = max(map(len, descriptions)) + 2
+    lines += [f"  {name:<{width}}{description}" for name, description in descriptions.items()]
     return "\n".join([*lines, "", "`flaxnets COMMAND --help` explains one command."])
