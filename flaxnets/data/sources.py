@@ -51,6 +51,8 @@ def open_sources(data: Data) -> tuple[Source, Source]:
         from flaxnets.data.folder import folder_sources
 
         return folder_sources(place, data.train, data.test, data.holdout)
+    if kind in ("idx", "arrays"):
+        _require_parts_as_they_are(data)
     if kind == "idx":
         from flaxnets.data.idx import idx_sources
 
@@ -63,6 +65,16 @@ def open_sources(data: Data) -> tuple[Source, Source]:
 
     train, test = tfds_sources(data.name, [data.train, data.test], data.dir)
     return train, test
+
+
+def _require_parts_as_they_are(data: Data) -> None:
+    """Refuse another split than the one that the files have: it would be trained on something else than was asked."""
+    for part in ("train", "test"):
+        if getattr(data, part) != part:
+            raise DataError(
+                f"{data.name!r} has one part to train on and one to test on, and no split "
+                f"{getattr(data, part)!r}; leave --data.{part} at {part!r}."
+            )
 
 
 def hold_out(

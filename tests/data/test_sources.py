@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import re
 import zipfile
 from pathlib import Path
 
@@ -213,6 +214,15 @@ def test_a_tilde_stands_for_the_home_folder(split, monkeypatch):
     np.savez(split / "a.npz", images=IMAGES, labels=LABELS)
     for name, count in (("folder:~", 8), ("idx:~", 30), ("arrays:~/a.npz", 24)):
         assert len(open_sources(Data(name=name))[0].examples) == count
+
+
+@pytest.mark.parametrize(("part", "other"), [("train", "train[:90%]"), ("test", "train[90%:]")])
+def test_another_split_of_files_that_have_theirs_is_refused_and_not_ignored(tmp_path, part, other):
+    write_idx(tmp_path, IMAGES, LABELS)
+    np.savez(tmp_path / "a.npz", images=IMAGES, labels=LABELS)
+    for name in (f"idx:{tmp_path}", f"arrays:{tmp_path / 'a.npz'}"):
+        with pytest.raises(DataError, match=rf"no split {re.escape(repr(other))}; leave --data.{part} at '{part}'"):
+            open_sources(Data(name=name, **{part: other}))
 
 
 def test_an_npz_file_is_split_by_class(tmp_path):
