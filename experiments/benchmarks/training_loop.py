@@ -69,6 +69,8 @@ def main() -> None:
 
     (batch,) = itertools.islice(pipeline.on_devices(data.train, mesh.split(devices)), 1)
 
+    program.compile(first, batch)
+
     def step_alone() -> list[float]:
         """Seconds a step of every window of 5 steps."""
         now, times = fresh(), []

@@ -55,6 +55,7 @@ class Flaxnets:
             began = time.perf_counter()
             self._program.compile(self._start, self._batch)
             self.compile_seconds = time.perf_counter() - began
+        self._start = jax.tree.leaves(self._start)  # as the loop of `flaxnets train` does
         self.memory_bytes = self._program.memory_bytes() + sum(array.nbytes for array in jax.tree.leaves(constants))
         self._mode = mode
 

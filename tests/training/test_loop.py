@@ -38,7 +38,7 @@ def test_metrics_are_read_while_the_next_step_runs(tmp_path):
     zero = jnp.zeros((), jnp.int32)
     state = TrainState(zero, zero, {"kernel": jnp.ones(2)}, {}, (), zero, {})
 
-    def train_step(state: TrainState, batch: int):
+    def train_step(state: list[jax.Array], batch: int):
         ones = dict.fromkeys(("count", "loss", "gradient_norm", "learning_rate"), jnp.ones(()))
         return state, {**ones, "correct": device.begin(), "skipped": jnp.zeros(())}
 

@@ -53,6 +53,23 @@ def test_a_step_may_return_metrics_alone(make):
         assert program(metrics_only)(state, batch)["product"] == 3 * 28
 
 
+def test_a_compiled_program_takes_and_gives_a_state_as_a_list(make):
+    program, state, batch = make
+
+    def descend(state, batch):
+        total = jax.lax.psum(batch["x"].sum(), "data")
+        return {"w": state["w"] - total}, {"sum": total}
+
+    compiled = program(descend)
+    compiled.compile(state, batch)
+    leaves = jax.tree.leaves(state)
+    for moved in (28, 56):
+        leaves, metrics = compiled(leaves, batch)
+        np.testing.assert_array_equal(leaves, [np.arange(3) - moved])
+        assert metrics["sum"] == 28
+    np.testing.assert_array_equal(compiled(state, batch)[0]["w"], np.arange(3) - 28)
+
+
 def test_other_settings_shapes_or_code_are_another_program(make, tmp_path):
     program, state, batch = make
     program(rate=1)(state, batch)
