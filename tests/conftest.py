@@ -13,7 +13,12 @@ from started import Started, xla_flags
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = xla_flags(8)
 
+import hypothesis
 import pytest
+
+# How long an example takes is the machine's affair: on one that is busy, any may take long.
+hypothesis.settings.register_profile("without deadline", deadline=None)
+hypothesis.settings.load_profile("without deadline")
 
 # Tracing makes millions of objects that stay; looking through them for garbage takes a quarter of its time.
 gc.set_threshold(100_000, 50, 1000)

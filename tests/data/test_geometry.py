@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_sample_images
@@ -84,7 +84,6 @@ def test_a_random_crop_is_the_resized_part(channels):
     assert abs(crop(image, np.random.default_rng(5)) - expected).mean() < 1.5
 
 
-@settings(deadline=None)
 @given(st.integers(1, 120), st.integers(1, 120), CHANNELS, st.integers(1, 24), st.sampled_from([0.875, 224 / 232, 1.0]))
 def test_a_central_crop_is_resize_then_crop(height, width, channels, size, ratio):
     image = picture(height, width, channels)

@@ -89,13 +89,13 @@ def assert_values_and_gradients(form, images, kernel, geometry, relative=1e-5):
 
 @pytest.mark.parametrize("form", FORMS)
 @given(st.data())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_each_form_has_the_values_and_gradients_of_the_reference(form, data):
     assert_values_and_gradients(FORMS[form], *data.draw(cases(form)))
 
 
 @given(cases())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_the_chosen_form_has_the_values_and_gradients_of_the_reference(case):
     assert_values_and_gradients(convolve, *case)
 

@@ -11,7 +11,7 @@ from PIL import Image
 from flaxnets.tools.metrics import average, draw_confusion, draw_reliability, log_probabilities, measure
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(1, 30), st.integers(2, 8), st.integers(0, 2**31), st.sampled_from([0.1, 1.0, 30.0]))
 def test_metrics_are_what_they_are_defined_to_be(count, classes, seed, spread):
     random = np.random.default_rng(seed)

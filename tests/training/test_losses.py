@@ -14,7 +14,7 @@ def one_hot(labels, classes: int) -> jax.Array:
 
 
 @given(st.integers(1, 5), st.integers(2, 7), st.floats(0, 0.9), st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_cross_entropy_equals_the_slow_sum(batch, classes, smoothing, seed):
     random = np.random.default_rng(seed)
     logits, labels = random.standard_normal((batch, classes)) * 5, random.integers(0, classes, batch)
@@ -29,7 +29,7 @@ def test_cross_entropy_equals_the_slow_sum(batch, classes, smoothing, seed):
 
 
 @given(st.integers(3, 7), st.floats(0, 1), st.floats(0, 0.9), st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_cross_entropy_of_a_mixture_is_the_mixture_of_both_losses(classes, share, smoothing, seed):
     logits = jnp.asarray(np.random.default_rng(seed).standard_normal((1, classes)) * 5)
     one, other = one_hot([0], classes), one_hot([2], classes)
@@ -39,7 +39,7 @@ def test_cross_entropy_of_a_mixture_is_the_mixture_of_both_losses(classes, share
 
 
 @given(st.integers(1, 5), st.integers(2, 7), st.floats(0, 0.9), st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_binary_cross_entropy_equals_the_slow_sum(batch, classes, smoothing, seed):
     random = np.random.default_rng(seed)
     logits, shares = random.standard_normal((batch, classes)) * 3, random.dirichlet([0.3] * classes, batch)

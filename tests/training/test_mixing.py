@@ -51,7 +51,7 @@ def assert_pairs(mixed, labels, by):
 
 
 @given(CASES, SEEDS)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_mixup_is_the_weighted_sum_of_two_images(case, seed):
     size, by = case
     images, labels = batch_of(size, seed)
@@ -63,7 +63,7 @@ def test_mixup_is_the_weighted_sum_of_two_images(case, seed):
 
 
 @given(CASES, SEEDS)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_cutmix_pastes_a_box_whose_area_is_the_partners_share(case, seed):
     size, by = case
     images, labels = batch_of(size, seed)

@@ -243,7 +243,7 @@ def test_every_truncation_is_refused(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", FILES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_mutated_files_raise_nothing_but_weights_errors(tmp_path_factory, kind, data):
     content = bytearray(FILES[kind])

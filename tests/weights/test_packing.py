@@ -26,7 +26,7 @@ KINDS_OF_NAMES = st.sampled_from([st.sampled_from(["kernel", "bias", "scale"]), 
 TREES = KINDS_OF_NAMES.flatmap(lambda names: ARRAYS | folders(names, ARRAYS | folders(names, ARRAYS)))
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(tree=st.dictionaries(st.sampled_from(["params", "step", "average"]), TREES, min_size=1))
 def test_what_is_packed_comes_back_whole_or_by_part(tree):
     described = json.loads(json.dumps(layout(tree)))  # which is how a checkpoint keeps it
