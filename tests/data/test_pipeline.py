@@ -151,6 +151,12 @@ def test_batches_reach_the_devices_from_any_step_on(digits):
     stream.close()
 
 
+def test_a_cpu_takes_the_images_of_a_batch_without_copying_them(digits):
+    made = [batches_of(digits[0], batch_size=size)[0]["image"] for size in range(1, 9)]
+    for batch in made:
+        assert jax.device_put(batch, jax.devices()[0]).unsafe_buffer_pointer() == batch.ctypes.data
+
+
 def test_the_number_of_workers_changes_nothing(digits):
     streams = [pipeline.on_devices(batches_of(digits[0]), one_device(), workers=workers) for workers in (1, 2, 7)]
     for _ in range(9):
